@@ -1,0 +1,231 @@
+"""The operations of the Web API as values, and the spelling of OData literals.
+
+Paths are relative to the service root (``invoices(<id>)?$select=name``). Whatever comes from outside goes through
+``text``, ``guid`` or ``moment``; blanks and non-ASCII characters elsewhere in a path are escaped when it is sent.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+from urllib.parse import quote
+from uuid import UUID
+
+type Row = dict[str, Any]
+
+MAX_URL = 32_768  # characters of a GET's URL
+MAX_BATCHED_URL = 65_536  # the same inside $batch
+
+_GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_SAFE = "/:?=&@$,;()'!*+~%-._"
+_string = json.JSONEncoder(ensure_ascii=False).encode
+
+
+class Part(NamedTuple):
+    """An operation as HTTP: what a batch holds and a plain request sends. ``headers`` are names and values."""
+
+    method: str
+    path: str
+    headers: tuple[tuple[str, str], ...] = ()
+    body: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Get:
+    """Read a row (``invoices(<id>)?$select=...``) or rows (``loy_entries?$filter=...``).
+
+    ``annotations`` is a list for ``odata.include-annotations``, for example
+    ``Microsoft.Dynamics.CRM.lookuplogicalname`` to learn whether a customer is an account or a contact.
+    """
+
+    path: str
+    annotations: str = ""
+
+    def part(self) -> Part:
+        headers = [("Accept", "application/json")]
+        if self.annotations:
+            headers.append(("Prefer", f'odata.include-annotations="{self.annotations}"'))
+        path = escaped(self.path)
+        if len(path) > MAX_BATCHED_URL:
+            raise ValueError(f"path: {len(path)} characters, Dataverse reads at most {MAX_BATCHED_URL}")
+        return Part("GET", path, tuple(headers))
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Create a row. ``path`` is the entity set; a ``row`` that carries its id makes repeating safe."""
+
+    path: str
+    row: Mapping[str, Any]
+
+    def part(self) -> Part:
+        return Part("POST", escaped(self.path), (), encode(self.row))
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Change columns of an existing row; ``NotFound`` if there is none.
+
+    ``if_match`` is ``*`` or an ETag (``W/"123"``): with an ETag, a row that changed meanwhile is a
+    ``ConcurrencyMismatch``.
+    """
+
+    path: str
+    row: Mapping[str, Any]
+    if_match: str = "*"
+
+    def part(self) -> Part:
+        return Part("PATCH", escaped(self.path), (("If-Match", self.if_match),), encode(self.row))
+
+
+@dataclass(frozen=True, slots=True)
+class Upsert:
+    """Create or change the row that ``path`` names by id or alternate key.
+
+    With ``only_if_new`` an existing row is a ``Conflict``: in a change set it undoes the other writes too.
+    """
+
+    path: str
+    row: Mapping[str, Any]
+    only_if_new: bool = False
+
+    def part(self) -> Part:
+        headers = (("If-None-Match", "*"),) if self.only_if_new else ()
+        return Part("PATCH", escaped(self.path), headers, encode(self.row))
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete a row; ``NotFound`` if there is none."""
+
+    path: str
+    if_match: str = "*"
+
+    def part(self) -> Part:
+        return Part("DELETE", escaped(self.path), (("If-Match", self.if_match),))
+
+
+type Write = Create | Update | Upsert | Delete
+
+
+def escaped(path: str) -> str:
+    """``path`` as a request line needs it. Percent signs are left alone: the literals below bring theirs."""
+    if path.isascii() and " " not in path and path.isprintable() and not any(c in path for c in '"<>\\^`{|}#'):
+        return path
+    return quote(path, safe=_SAFE)
+
+
+def text(value: str) -> str:
+    """A string literal, escaped for a URL: ``O'Hara & Co`` becomes ``'O%27%27Hara%20%26%20Co'``."""
+    return "'" + quote(value.replace("'", "''"), safe="") + "'"
+
+
+def guid(value: str | UUID) -> str:
+    """A row id in the form Dataverse writes it. ValueError unless it is one: ids from outside end up in URLs."""
+    found = str(value).strip("{}")
+    if not _GUID.fullmatch(found):
+        raise ValueError(f"not a row id: {str(value)[:60]!r}")
+    return found.lower()
+
+
+def moment(value: datetime) -> str:
+    """A date-time literal in UTC. ValueError for a naive one."""
+    if value.tzinfo is None:
+        raise ValueError("a date-time needs a time zone")
+    spelled = value.astimezone(UTC).isoformat(timespec="microseconds" if value.microsecond else "seconds")
+    return spelled.replace("+00:00", "Z")
+
+
+def row(entity_set: str, row_id: str | UUID) -> str:
+    """The path of a row: ``row("invoices", id)`` is ``invoices(<id>)``."""
+    return f"{entity_set}({guid(row_id)})"
+
+
+def bind(entity_set: str, row_id: str | UUID) -> str:
+    """The value for ``<navigation property>@odata.bind``."""
+    return f"/{row(entity_set, row_id)}"
+
+
+def query(
+    entity_set: str, *, select: Iterable[str] = (), where: str = "", order_by: str = "", top: int | None = None
+) -> str:
+    """The path of a query; ``where`` is an OData condition whose literals were spelled by this module."""
+    options = []
+    if columns := ",".join(select):
+        options.append(f"$select={columns}")
+    if where:
+        options.append(f"$filter={where}")
+    if order_by:
+        options.append(f"$orderby={order_by}")
+    if top is not None:
+        options.append(f"$top={top}")
+    return f"{entity_set}?{'&'.join(options)}" if options else entity_set
+
+
+def any_of(column: str, literals: Sequence[str]) -> str:
+    """A condition that ``column`` equals one of the ``literals``, of which there must be one."""
+    if not literals:
+        raise ValueError(f"{column}: no values to compare with")
+    return "(" + " or ".join(f"{column} eq {literal}" for literal in literals) + ")"
+
+
+def utc(value: str) -> datetime:
+    """A DateTime column (``2026-03-01T09:30:00Z``) as an aware UTC time. ValueError unless it carries its zone."""
+    parsed = datetime.fromisoformat(value)
+    if parsed.tzinfo is None:
+        raise ValueError(f"a date-time without time zone: {value[:40]!r}")
+    return parsed.astimezone(UTC)
+
+
+def id_of(entity_url: str | None) -> str | None:
+    """The row id in an ``OData-EntityId``; None if it names the row by key, or there is none."""
+    found = _GUID.search(entity_url.rpartition("(")[2]) if entity_url else None
+    return found.group().lower() if found else None
+
+
+def decode(body: bytes | str) -> Any:
+    """JSON with exact numbers: fractions become ``Decimal``."""
+    return json.loads(body, parse_float=Decimal)
+
+
+def encode(value: Any) -> str:
+    """JSON with exact numbers: ``Decimal`` in, the same digits out, which the standard encoder cannot do.
+
+    Accepts None, bool, int, Decimal, str, aware datetime, date, UUID, and mappings and sequences of these.
+    TypeError or ValueError names the column otherwise; a float is refused because it has already lost its value.
+    """
+    if isinstance(value, str):
+        return _string(value)
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return int.__repr__(value)
+    if isinstance(value, Mapping):
+        return "{" + ",".join([f"{_string(key)}:{_column(key, item)}" for key, item in value.items()]) + "}"
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            raise ValueError(f"{value} is not a number that JSON knows")
+        return format(value, "f")
+    if isinstance(value, datetime):
+        return f'"{moment(value)}"'
+    if isinstance(value, date):
+        return f'"{value.isoformat()}"'
+    if isinstance(value, UUID):
+        return f'"{value}"'
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
+        return "[" + ",".join([encode(item) for item in value]) + "]"
+    raise TypeError(f"cannot send a {type(value).__name__}")
+
+
+def _column(name: str, value: Any) -> str:
+    try:
+        return encode(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from None
