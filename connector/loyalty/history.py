@@ -1,0 +1,56 @@
+"""What the ledger already says about one document."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+
+from connector.loyalty.ledger import Entry, Kind
+
+
+@dataclass(slots=True)
+class Posted:
+    """The sum of a document's entries: net points, spend, where its points went, and the arithmetic last used.
+
+    `place` orders the invoices of a customer: by date, then by document.
+    """
+
+    document: str
+    occurred_on: datetime
+    entries: int = 0
+    points: int = 0
+    spend: Decimal = Decimal(0)
+    credited: dict[date, int] = field(default_factory=dict)
+    base: Decimal = Decimal(0)
+    multiplier: Decimal = Decimal(1)
+    rule_version: str = ""
+
+    @property
+    def place(self) -> tuple[datetime, str]:
+        return self.occurred_on, self.document
+
+    def add(self, entry: Entry) -> None:
+        movements = entry.moved
+        self.entries += 1
+        self.points += entry.points
+        self.spend += sum(movements.spend.values(), Decimal(0))
+        for day, points in movements.lots.items():
+            self.credited[day] = self.credited.get(day, 0) + points
+        self.rule_version = entry.rule_version or self.rule_version
+        explained = entry.explained
+        self.base = Decimal(explained["base"]) if "base" in explained else self.base
+        self.multiplier = Decimal(explained["multiplier"]) if "multiplier" in explained else self.multiplier
+
+
+def posted(entries: Iterable[Entry]) -> dict[str, Posted]:
+    """Documents by their cause. Entries must come in ledger order.
+
+    A history that begins in the middle may hold the maturing of a document without its earning: that document is left out.
+    """
+    documents: dict[str, Posted] = {}
+    for entry in entries:
+        if entry.cause not in documents and entry.kind not in (Kind.EARN, Kind.TAKEBACK):
+            continue
+        document = documents.setdefault(entry.cause, Posted(entry.cause, entry.occurred_on))
+        document.add(entry)
+    return documents

@@ -1,0 +1,316 @@
+"""An invoice: what it should have earned, minus what the ledger says it has earned.
+
+The same small computation serves new, amended, paid, cancelled, reactivated, moved and deleted invoices, and duplicates and
+re-orderings of their events. The multiplier of an invoice is that of the tier held before it in the customer's history, by
+invoice date: when an older invoice comes late or changes, later ones are looked at again. What a customer has therefore
+depends on the invoices alone, never on the order in which we heard of them.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from connector.loyalty import lots
+from connector.loyalty.decisions import Decision, applied, nothing, parked, settle_tier
+from connector.loyalty.earning import Base, Invoice, Status, base_points, whole
+from connector.loyalty.history import Posted, posted
+from connector.loyalty.ledger import MONEY, Entry, Journal, Kind, Movements, State, month_of
+from connector.loyalty.program import EarnRule, Program, SpendableOn
+from connector.loyalty.tiers import held, reachable_multipliers
+
+# Corrections of later invoices in one decision; a change set takes 1,000 writes.
+CORRECTIONS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class NeedLater:
+    """The decision needs the customer's entries for invoices from this moment on."""
+
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What an invoice should have: spend, points before the multiplier, and the day they are spendable (None: not known)."""
+
+    spend: Decimal
+    base: Base | None
+    spendable_on: date | None
+
+    @property
+    def points(self) -> Decimal:
+        return self.base.points if self.base else Decimal(0)
+
+
+def decide_invoice(
+    program: Program,
+    customer: str,
+    state: State,
+    invoice: Invoice | None,
+    document: str,
+    entries: Iterable[Entry],
+    now: datetime,
+    *,
+    since: date | None = None,
+    later: Iterable[Entry] | None = None,
+) -> Decision | NeedLater:
+    """Bring the ledger of `customer` in line with an invoice as it is now.
+
+    `invoice` is None when it was deleted or belongs to another customer now; `entries` are the customer's entries for this
+    document; `since` is the start of the customer's tenure; `later` are the customer's invoice entries from the moment that a
+    previous answer asked for.
+    """
+    have = posted(entries).get(document)
+    if invoice is None and have is None:
+        return nothing(state, f"Nothing to do: {document} is gone and never earned points.")
+    if invoice is not None and invoice.net < 0:
+        return parked(
+            state,
+            f"Invoice {invoice.number}: totalamount without tax and freight is {invoice.net}, below zero.",
+            reason="negative_total",
+            field="totalamount",
+            next_step="Correct the invoice, or cancel the invoice it was meant to correct; then resume.",
+        )
+    rule = _rule(program, invoice, have)
+    if isinstance(rule, str):
+        return parked(
+            state,
+            rule,
+            reason="no_rule",
+            field="loy_validfrom",
+            next_step="Add the earn rule to the programme, then resume.",
+        )
+    target = _target(program, invoice, rule)
+    moment = invoice.invoiced_on if invoice else have.occurred_on if have else now
+    place = (moment.astimezone(UTC).replace(microsecond=0), document)
+    have = have or Posted(document, place[0])
+    settled = have.entries > 0 and target.spend == have.spend and target.points == have.base
+    out_of_order = state.latest is not None and place < state.latest
+    spend_delta = target.spend - have.spend
+    multipliers = reachable_multipliers(
+        program,
+        state.total_spend + max(Decimal(0), spend_delta),
+        sum(state.earned.values()) + whole(target.points, max(tier.multiplier for tier in program.tiers)),
+    )
+    order_matters = out_of_order and len(multipliers) > 1 and not settled
+    if later is None and order_matters:
+        return NeedLater(place[0])
+
+    after = sorted((p for p in posted(later or ()).values() if p.place > place), key=lambda p: p.place)
+    before = _Before(program, state, have, after, since)
+    journal = Journal(customer, state)
+    multiplier = have.multiplier if settled else before.multiplier(place)
+    _post(program, journal, have, target, multiplier, now, since, invoice)
+    posted_points = have.points + sum(e.points for e in journal.entries)
+    before.add(place, target.spend, posted_points)
+    unfinished = _correct(program, journal, after, before, document, now)
+    if not journal.entries:
+        return nothing(state, _nothing_sentence(invoice, document, have))
+    sentence = _sentence(invoice, document, journal, state)
+    sentence += settle_tier(program, journal, now)
+    return applied(journal, sentence, unfinished=unfinished)
+
+
+class _Before:
+    """Spend and points before a place in the customer's history, moved forward invoice by invoice."""
+
+    def __init__(
+        self, program: Program, state: State, have: Posted, after: Iterable[Posted], since: date | None
+    ) -> None:
+        self._program = program
+        self._since = state.since or since
+        self._spend = dict(state.spend)
+        self._earned = dict(state.earned)
+        for document in (have, *after):
+            self.add(document.place, -document.spend, -document.points)
+
+    def multiplier(self, place: tuple[datetime, str]) -> Decimal:
+        return held(self._program, self._spend, self._earned, self._since, place[0].date()).multiplier
+
+    def add(self, place: tuple[datetime, str], spend: Decimal, points: int) -> None:
+        month = month_of(place[0])
+        self._spend[month] = self._spend.get(month, Decimal(0)) + spend
+        self._earned[month] = self._earned.get(month, 0) + points
+
+
+def _rule(program: Program, invoice: Invoice | None, have: Posted | None) -> EarnRule | str | None:
+    """The version that the sale used, else the one in force on the invoice date; a sentence when there is none."""
+    if have is not None and have.rule_version:
+        version = int(have.rule_version)
+        return (
+            program.rule_version(version)
+            or f"Programme {program.code} no longer has version {version} of its earn rule."
+        )
+    if invoice is None:
+        return None
+    day = invoice.invoiced_on.date()
+    return (
+        program.rule_on(day)
+        or f"Programme {program.code} has no earn rule in force on {day}, the date of invoice {invoice.number}."
+    )
+
+
+def _target(program: Program, invoice: Invoice | None, rule: EarnRule | None) -> _Target:
+    if invoice is None or invoice.status is Status.CANCELLED or rule is None:
+        return _Target(Decimal(0).quantize(MONEY), None, None)
+    paid_on = invoice.paid_on if invoice.status is Status.PAID else None
+    match program.spendable_on:
+        case SpendableOn.ISSUE:
+            day: date | None = invoice.invoiced_on.date()
+        case SpendableOn.PAYMENT:
+            day = paid_on
+        case SpendableOn.DAYS_AFTER_PAYMENT:
+            day = paid_on and paid_on + timedelta(days=program.spendable_days)
+    return _Target(invoice.net.quantize(MONEY), base_points(invoice, rule), day)
+
+
+def _post(
+    program: Program,
+    journal: Journal,
+    have: Posted,
+    target: _Target,
+    multiplier: Decimal,
+    now: datetime,
+    since: date | None,
+    invoice: Invoice | None,
+) -> None:
+    """The entries that bring one document from what it has to what it should have."""
+    rule_version = str(target.base.rule.version) if target.base else have.rule_version
+    poster = _Poster(program, journal, have, rule_version, since)
+    poster.mature(target.spendable_on, now)
+    points = target.base.times(multiplier) if target.base else 0
+    spend = target.spend - have.spend
+    if have.entries and points == have.points and not spend and target.points == have.base:
+        return
+    if not have.entries and not target.base:
+        return
+    explanation: dict[str, Any] = (
+        target.base.explain(multiplier) if target.base else {"base": "0", "multiplier": str(multiplier)}
+    )
+    explanation["invoice"] = invoice.number if invoice else have.document
+    explanation["status"] = invoice.status.value if invoice else "gone"
+    poster.difference(points - have.points, spend, target.spendable_on, explanation, now)
+
+
+def _correct(
+    program: Program, journal: Journal, after: Iterable[Posted], before: _Before, document: str, now: datetime
+) -> bool:
+    """Look again at later invoices: the tier before them may be another now. True when some had to be left for another time."""
+    corrections = 0
+    for other in after:
+        multiplier = before.multiplier(other.place)
+        points = whole(other.base, multiplier)
+        if points != other.points:
+            if corrections == CORRECTIONS:
+                return True
+            corrections += 1
+            explanation = {"base": str(other.base), "multiplier": str(multiplier), "because": document}
+            spendable_on = None if other.document in journal.state.pending else now.date()
+            poster = _Poster(program, journal, other, other.rule_version, None)
+            poster.difference(points - other.points, Decimal(0), spendable_on, explanation, now)
+        before.add(other.place, other.spend, points)
+    return False
+
+
+class _Poster:
+    """Appends entries for one document."""
+
+    def __init__(self, program: Program, journal: Journal, have: Posted, rule_version: str, since: date | None) -> None:
+        self._program = program
+        self._journal = journal
+        self._have = have
+        self._rule_version = rule_version
+        self._since = since
+
+    def mature(self, spendable_on: date | None, now: datetime) -> None:
+        """Pending points become spendable when their day has come; a day that has become known is written down."""
+        document = self._have.document
+        pending = self._journal.state.pending.get(document)
+        if pending is None or spendable_on is None:
+            return
+        if spendable_on <= now.date():
+            movements = matured(self._program, self._journal.state, document, spendable_on)
+        elif spendable_on != pending.spendable_on:
+            movements = Movements(spendable_on={document: spendable_on})
+        else:
+            return
+        self._append(Kind.MATURE, movements, {"spendable_on": spendable_on.isoformat()})
+
+    def difference(
+        self, points: int, spend: Decimal, spendable_on: date | None, explanation: Mapping[str, Any], now: datetime
+    ) -> None:
+        """Post more or fewer points, and spend, of the document."""
+        document, state = self._have.document, self._journal.state
+        month = month_of(self._have.occurred_on)
+        if points < 0:
+            moved = lots.take_back(state, -points, document, self._have.credited)
+        elif spendable_on is None or spendable_on > now.date():
+            days = {document: spendable_on} if spendable_on and points else {}
+            moved = Movements(pending={document: points} if points else {}, spendable_on=days)
+        else:
+            moved = lots.credit(state, {self._program.expiry(spendable_on): points} if points else {})
+        first = state.sequence == 0
+        movements = Movements(
+            lots=moved.lots,
+            pending=moved.pending,
+            spendable_on=moved.spendable_on,
+            owed=moved.owed,
+            spend={month: spend} if spend else {},
+            earned={month: points} if points else {},
+            latest=self._have.place if state.latest is None or self._have.place > state.latest else None,
+            tier=self._program.tiers[0].code if first else None,
+            since=self._since if first else None,
+        )
+        self._append(Kind.EARN if points >= 0 else Kind.TAKEBACK, movements, explanation)
+
+    def _append(self, kind: Kind, movements: Movements, explanation: Mapping[str, Any]) -> None:
+        self._have.entries += 1
+        member = self._journal.customer.partition(":")[2][:8]
+        self._journal.append(
+            kind,
+            movements,
+            cause=self._have.document,
+            key=f"{self._have.document}:{member}:{self._have.entries}",
+            occurred_on=self._have.occurred_on,
+            explanation=explanation,
+            rule_version=self._rule_version,
+        )
+
+
+def matured(program: Program, state: State, document: str, spendable_on: date) -> Movements:
+    """Pending points of a document into a lot that lives from the day they became spendable."""
+    points = state.pending[document].points
+    credit = lots.credit(state, {program.expiry(spendable_on): points})
+    return Movements(lots=credit.lots, owed=credit.owed, pending={document: -points})
+
+
+def _name(invoice: Invoice | None, document: str) -> str:
+    return f"Invoice {invoice.number}" if invoice else f"Deleted or moved {document}"
+
+
+def _nothing_sentence(invoice: Invoice | None, document: str, have: Posted) -> str:
+    if not have.entries:
+        return f"{_name(invoice, document)}: nothing to do, it earns no points."
+    return f"{_name(invoice, document)}: nothing to do, its {have.points} points are in the ledger already."
+
+
+def _sentence(invoice: Invoice | None, document: str, journal: Journal, state: State) -> str:
+    own = [entry for entry in journal.entries if entry.cause == document]
+    others = len(journal.entries) - len(own)
+    points = sum(entry.points for entry in own)
+    parts = []
+    if points > 0:
+        parts.append(f"{points} points earned")
+    elif points < 0:
+        parts.append(f"{-points} points taken back")
+    elif any(entry.kind is Kind.EARN for entry in own):
+        parts.append("spend counted, no points earned")
+    if any(entry.kind is Kind.MATURE and entry.moved.pending for entry in own):
+        parts.append("pending points became spendable")
+    if journal.state.owed > state.owed:
+        parts.append(f"{journal.state.owed - state.owed} of them owed by the customer")
+    if others:
+        parts.append(f"{others} later invoices corrected")
+    return f"{_name(invoice, document)}: {', '.join(parts) or 'noted'}."

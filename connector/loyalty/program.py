@@ -1,0 +1,123 @@
+"""A loyalty programme as the decisions see it: earn rules, tiers and settings."""
+
+from calendar import monthrange
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from enum import Enum
+
+
+class SpendableOn(Enum):
+    """When earned points become spendable."""
+
+    ISSUE = "issue"
+    PAYMENT = "payment"
+    DAYS_AFTER_PAYMENT = "days_after_payment"
+
+
+class Rounding(Enum):
+    """The period at whose end points expire."""
+
+    DAY = "day"
+    MONTH = "month"
+    QUARTER = "quarter"
+    YEAR = "year"
+
+
+class Window(Enum):
+    """The months of spend that a tier looks at. Windows are whole months; the month of the question is the last of them."""
+
+    LIFETIME = "lifetime"
+    ROLLING_MONTHS = "rolling_months"
+    CALENDAR_YEAR = "calendar_year"
+
+
+@dataclass(frozen=True, slots=True)
+class EarnRule:
+    """One version of the rule that turns money into points; in force from `valid_from` until a later version begins."""
+
+    version: int
+    valid_from: date
+    points_per_unit: Decimal
+    excluded_categories: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """Conditions (all must hold) and what they bring. Spend is in the base currency, net of tax."""
+
+    code: str
+    name: str
+    rank: int
+    multiplier: Decimal = Decimal(1)
+    minimum_tenure_months: int = 0
+    minimum_spend: Decimal = Decimal(0)
+    minimum_points: int = 0
+    window: Window = Window.LIFETIME
+    window_months: int = 12
+    rating_code: int | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """`rules` in order of `valid_from`; `tiers` in order of rank, the first being the one everybody starts in."""
+
+    code: str
+    rules: tuple[EarnRule, ...]
+    tiers: tuple[Tier, ...]
+    spendable_on: SpendableOn = SpendableOn.PAYMENT
+    spendable_days: int = 0
+    lifetime_months: int = 24
+    rounding: Rounding = Rounding.MONTH
+    courtesy_days: int = 30
+    point_value: Decimal = Decimal("0.01")
+    minimum_redemption: int = 1
+    writes_rating: bool = True
+    currencies: frozenset[str] = frozenset()
+    notice_kinds: frozenset[str] = frozenset()
+    id: str | None = None
+
+    def rule_on(self, day: date) -> EarnRule | None:
+        """The version in force on a day, or None before the first."""
+        return next((rule for rule in reversed(self.rules) if rule.valid_from <= day), None)
+
+    def rule_version(self, version: int) -> EarnRule | None:
+        return next((rule for rule in self.rules if rule.version == version), None)
+
+    def tier(self, code: str) -> Tier:
+        """The tier of a code; the first tier for a code that no longer exists."""
+        return next((tier for tier in self.tiers if tier.code == code), self.tiers[0])
+
+    def expiry(self, spendable_on: date, lifetime_months: int | None = None) -> date:
+        """The last day on which points spendable from a day can be used; `date.max` when points never expire."""
+        months = self.lifetime_months if lifetime_months is None else lifetime_months
+        if months == 0:
+            return date.max
+        return end_of_period(add_months(spendable_on, months), self.rounding)
+
+
+def add_months(day: date, months: int) -> date:
+    """The same day some months later, or the last day of that month when it is shorter."""
+    month = day.year * 12 + day.month - 1 + months
+    year, month = divmod(month, 12)
+    return date(year, month + 1, min(day.day, monthrange(year, month + 1)[1]))
+
+
+def end_of_period(day: date, rounding: Rounding) -> date:
+    match rounding:
+        case Rounding.DAY:
+            return day
+        case Rounding.MONTH:
+            month = day.month
+        case Rounding.QUARTER:
+            month = (day.month + 2) // 3 * 3
+        case Rounding.YEAR:
+            month = 12
+    return date(day.year, month, monthrange(day.year, month)[1])
+
+
+def months_between(earlier: date, later: date) -> int:
+    """Whole months from one day to another; negative when `later` is earlier."""
+    months = (later.year - earlier.year) * 12 + later.month - earlier.month
+    return months - (add_months(earlier, months) > later)

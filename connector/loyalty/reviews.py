@@ -1,0 +1,51 @@
+"""What time alone changes: pending points whose day has come, lots whose last day has passed, the tier."""
+
+from datetime import datetime
+
+from connector.loyalty import lots
+from connector.loyalty.decisions import Decision, applied, nothing, settle_tier
+from connector.loyalty.invoices import matured
+from connector.loyalty.ledger import Journal, Kind, State
+from connector.loyalty.program import Program
+
+
+def decide_review(program: Program, customer: str, state: State, now: datetime) -> Decision:
+    """Bring a membership up to date. Idempotent: a second review on the same day finds nothing."""
+    if not state.sequence:
+        return nothing(state, "Review: the customer has no ledger yet.")
+    today = now.date()
+    journal = Journal(customer, state)
+    due = {d: p.spendable_on for d, p in state.pending.items() if p.spendable_on and p.spendable_on <= today}
+    for document, day in sorted(due.items()):
+        journal.append(
+            Kind.MATURE,
+            matured(program, journal.state, document, day),
+            cause=document,
+            key=f"{document}:matured:{day.isoformat()}:{journal.state.sequence + 1}",
+            occurred_on=now,
+            explanation={"spendable_on": day.isoformat()},
+        )
+    gone = lots.expired(journal.state, today)
+    if gone.lots:
+        days = {day.isoformat(): -points for day, points in gone.lots.items()}
+        journal.append(
+            Kind.EXPIRE,
+            gone,
+            cause=f"expiry:{today.isoformat()}",
+            key=f"expiry:{customer}:{journal.state.sequence + 1}",
+            occurred_on=now,
+            explanation={"expired": days},
+        )
+    expired = -gone.points
+    sentence = ", ".join(
+        part
+        for part in (
+            f"{len(due)} invoices' points became spendable" if due else "",
+            f"{expired} points expired" if expired else "",
+        )
+        if part
+    )
+    sentence = f"Review: {sentence or 'tier looked at'}." + settle_tier(program, journal, now)
+    if not journal.entries:
+        return nothing(state, "Review: nothing was due.")
+    return applied(journal, sentence)

@@ -1,0 +1,95 @@
+"""Which tier a customer holds, from spend and tenure alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+
+from connector.loyalty.ledger import State, month_of
+from connector.loyalty.program import Program, Tier, Window, add_months, months_between
+
+
+@dataclass(frozen=True, slots=True)
+class NextTier:
+    """What is missing for the next tier: money within its window, points, and the day its tenure is reached (if later)."""
+
+    tier: Tier
+    spend: Decimal
+    points: int
+    tenure_on: date | None
+
+
+def held(
+    program: Program, spend: Mapping[str, Decimal], earned: Mapping[str, int], since: date | None, on: date
+) -> Tier:
+    """The highest tier whose every condition holds on a day; the first tier when none does."""
+    for tier in reversed(program.tiers[1:]):
+        if _qualifies(tier, spend, earned, since, on):
+            return tier
+    return program.tiers[0]
+
+
+def held_by(program: Program, state: State, on: date) -> Tier:
+    return held(program, state.spend, state.earned, state.since, on)
+
+
+def reachable_multipliers(program: Program, total_spend: Decimal, total_earned: int) -> set[Decimal]:
+    """Multipliers that some part of a history could have had. A single one means that its order cannot matter."""
+    return {program.tiers[0].multiplier} | {
+        tier.multiplier
+        for tier in program.tiers
+        if tier.minimum_spend <= total_spend and tier.minimum_points <= total_earned
+    }
+
+
+def next_tier(program: Program, state: State, on: date) -> NextTier | None:
+    """The tier above the one held, and the distance to it; None at the top."""
+    rank = held_by(program, state, on).rank
+    above = next((tier for tier in program.tiers if tier.rank > rank), None)
+    if above is None:
+        return None
+    tenure_on = add_months(state.since or on, above.minimum_tenure_months)
+    return NextTier(
+        tier=above,
+        spend=max(Decimal(0), above.minimum_spend - _within(above, state.spend, on, Decimal(0))),
+        points=max(0, above.minimum_points - _within(above, state.earned, on, 0)),
+        tenure_on=tenure_on if tenure_on > on else None,
+    )
+
+
+def next_review(program: Program, state: State, today: date) -> date | None:
+    """The first day on which time alone changes tier, spendable points or lots; today when something is due already."""
+    due = [pending.spendable_on for pending in state.pending.values() if pending.spendable_on]
+    due += [day + timedelta(days=1) for day in state.lots if day < date.max]
+    due = [max(day, today) for day in due]
+    for tier in program.tiers[1:]:
+        if state.since and (tenure_on := add_months(state.since, tier.minimum_tenure_months)) > today:
+            due.append(tenure_on)
+        if tier.window is not Window.LIFETIME and state.spend:
+            due.append(add_months(today.replace(day=1), 1))
+    return min(due, default=None)
+
+
+def _qualifies(
+    tier: Tier, spend: Mapping[str, Decimal], earned: Mapping[str, int], since: date | None, on: date
+) -> bool:
+    return (
+        (
+            not tier.minimum_tenure_months
+            or (since is not None and months_between(since, on) >= tier.minimum_tenure_months)
+        )
+        and _within(tier, spend, on, Decimal(0)) >= tier.minimum_spend
+        and _within(tier, earned, on, 0) >= tier.minimum_points
+    )
+
+
+def _within[N: (int, Decimal)](tier: Tier, months: Mapping[str, N], on: date, zero: N) -> N:
+    match tier.window:
+        case Window.LIFETIME:
+            return sum(months.values(), zero)
+        case Window.ROLLING_MONTHS:
+            first = month_of(add_months(on.replace(day=1), 1 - tier.window_months))
+        case Window.CALENDAR_YEAR:
+            first = month_of(on.replace(month=1, day=1))
+    last = month_of(on)
+    return sum((amount for month, amount in months.items() if first <= month <= last), zero)
