@@ -3,7 +3,6 @@
 import datetime
 import fcntl
 import ipaddress
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from local.files import write_private
 
 _LIFETIME = datetime.timedelta(days=397)
 _RENEW_BEFORE = datetime.timedelta(days=7)
@@ -95,13 +96,6 @@ def _make(files: Certificates) -> None:
     )  # the authority's key is not kept: nobody can ever sign with it again
     pem = serialization.Encoding.PEM
     secret = server_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    _write(files.key, secret)
-    _write(files.certificate, server.public_bytes(pem))
-    _write(files.ca_file, ca.public_bytes(pem))
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_suffix(".new")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(content)
-    temporary.replace(path)
+    write_private(files.key, secret)
+    write_private(files.certificate, server.public_bytes(pem))
+    write_private(files.ca_file, ca.public_bytes(pem))
