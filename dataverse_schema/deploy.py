@@ -1,0 +1,152 @@
+"""Installation through the Web API: read, plan, do. A second run finds nothing to do; a run after a failure does the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from connector.dataverse import DataverseClient
+
+from .api import InstallError, Json, WebApi, explained, text
+from .eventing import Queue, plan_events
+from .model import Model
+from .rows import Program, plan_program
+from .tables import Action, plan_tables, wait_for_keys
+
+_UNFINISHED = "The installation is not finished: run the installer again."
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the caller wants installed. Without `queue` no endpoint and steps, without `program` no rows."""
+
+    queue: Queue | None = None
+    rotate_key: bool = False
+    program: Program | None = None
+
+
+def deploy(
+    client: DataverseClient,
+    model: Model,
+    choices: Choices,
+    *,
+    dry_run: bool = False,
+    say: Callable[[str], None] = print,
+) -> list[str]:
+    """Bring the environment to the state of the source; returns the titles of what was (or would be) done.
+
+    `say` gets one line for each. Raises `InstallError`; whatever was done until then stays, and a second run does the
+    rest.
+    """
+    reader = WebApi(client)
+    actions = explained("Reading what is installed", lambda: plan(client, reader, model, choices))
+    if not actions:
+        say("Nothing to do: the environment is as the source says.")
+    writer = WebApi(client, model.solution.unique_name)
+    for number, action in enumerate(actions, 1):
+        say(f"[{number}/{len(actions)}] {'would: ' if dry_run else ''}{action.title}")
+        if not dry_run:
+            explained(action.title, partial(action.run, writer))
+    return [action.title for action in actions]
+
+
+def plan(client: DataverseClient, api: WebApi, model: Model, choices: Choices) -> list[Action]:
+    """All that is missing or different, in the order in which it must be done. Reads only."""
+    solution = _read_solution(api, model)
+    managed = bool(solution and solution["ismanaged"])
+    actions: list[Action] = []
+    if not managed:
+        # What a managed solution brought is changed by importing its next version, not piece by piece.
+        actions += plan_tables(api, model)
+    if choices.queue:
+        actions += plan_events(api, model, choices.queue, rotate_key=choices.rotate_key)
+    if choices.program:
+        actions += plan_program(api, client, choices.program)
+    if managed:
+        return actions
+    if solution is None:
+        return [*_create_solution(api, model), *actions, _finish(api, model)]
+    source = model.solution
+    if not actions and (solution["description"], solution["version"]) == (source.description, source.version):
+        return []
+    return [*_mark(api, solution), *actions, _finish(api, model)]
+
+
+def _read_solution(api: WebApi, model: Model) -> Json | None:
+    """Our solution as installed. Raises `InstallError` if somebody else's things carry our names."""
+    publisher, name = model.solution.publisher, model.solution.unique_name
+    for row in api.rows(
+        "publishers?$select=uniquename,friendlyname,customizationprefix,customizationoptionvalueprefix"
+        f"&$filter=customizationprefix eq {text(publisher.prefix)} or uniquename eq {text(publisher.unique_name)}"
+    ):
+        ours = (publisher.unique_name, publisher.prefix, publisher.option_value_prefix)
+        theirs = (row["uniquename"], row["customizationprefix"], row["customizationoptionvalueprefix"])
+        if theirs != ours:
+            raise InstallError(
+                f"Publisher {row['uniquename']} ({row['friendlyname']}) already uses the prefix {theirs[1]} and option range "
+                f"{theirs[2]}; the connector needs {ours[1]} and {ours[2]} as publisher {ours[0]}. Two publishers cannot "
+                "share these names in one environment."
+            )
+    found = api.rows(
+        "solutions?$select=solutionid,version,ismanaged,description&$expand=publisherid($select=uniquename)"
+        f"&$filter=uniquename eq {text(name)}"
+    )
+    if not found:
+        return None
+    owner = (found[0].get("publisherid") or {}).get("uniquename")
+    if owner != publisher.unique_name:
+        raise InstallError(
+            f"A solution {name} of publisher {owner} exists already; it is not the connector's. Remove it first."
+        )
+    return found[0]
+
+
+def _mark(api: WebApi, solution: Json) -> list[Action]:
+    """Until the last action has published, the environment says itself that it is not finished."""
+    if solution["description"] == _UNFINISHED:
+        return []
+    path = f"solutions({solution['solutionid']})"
+    title = "Mark the solution as being changed"
+    return [Action(title, lambda _: api.update(path, {"description": _UNFINISHED}))]
+
+
+def _create_solution(api: WebApi, model: Model) -> list[Action]:
+    solution, publisher = model.solution, model.solution.publisher
+    actions = []
+    publishers = api.rows(f"publishers?$select=publisherid&$filter=uniquename eq {text(publisher.unique_name)}")
+    publisher_id = publishers[0]["publisherid"] if publishers else str(publisher.id)
+    if not publishers:
+        row = {
+            "publisherid": publisher_id,
+            "uniquename": publisher.unique_name,
+            "friendlyname": publisher.display,
+            "customizationprefix": publisher.prefix,
+            "customizationoptionvalueprefix": publisher.option_value_prefix,
+        }
+        actions.append(Action(f"Create publisher {publisher.unique_name}", lambda _: api.create("publishers", row)))
+    body = {
+        "solutionid": str(solution.id),
+        "uniquename": solution.unique_name,
+        "friendlyname": solution.display,
+        "version": solution.version,
+        "description": _UNFINISHED,
+        "publisherid@odata.bind": f"/publishers({publisher_id})",
+    }
+    actions.append(Action(f"Create solution {solution.unique_name}", lambda _: api.create("solutions", body)))
+    return actions
+
+
+def _finish(api: WebApi, model: Model) -> Action:
+    def run(_: WebApi) -> None:
+        wait_for_keys(api, model)
+        tables = {table.logical_name for table in model.tables} | {option.table for option in model.solution.options}
+        entities = "".join(f"<entity>{name}</entity>" for name in sorted(tables))
+        api.call("PublishXml", {"ParameterXml": f"<importexportxml><entities>{entities}</entities></importexportxml>"})
+        row = _read_solution(api, model)
+        if row is None:
+            raise InstallError(f"Solution {model.solution.unique_name} has gone while it was being installed.")
+        done = {"description": model.solution.description, "version": model.solution.version}
+        api.update(f"solutions({row['solutionid']})", done)
+
+    return Action("Wait for the keys, publish, and record the version", run)
