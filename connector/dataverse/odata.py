@@ -35,6 +35,18 @@ class Part(NamedTuple):
     body: str | None = None
 
 
+class Response(NamedTuple):
+    """An answer, of a request or of a part of a batch. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body; None if there is none. Fractions are ``Decimal``."""
+        return decode(self.body) if self.body else None
+
+
 @dataclass(frozen=True, slots=True)
 class Get:
     """Read a row (``invoices(<id>)?$select=...``) or rows (``loy_entries?$filter=...``).
@@ -49,7 +61,7 @@ class Get:
     def part(self) -> Part:
         headers = [("Accept", "application/json")]
         if self.annotations:
-            headers.append(("Prefer", f'odata.include-annotations="{self.annotations}"'))
+            headers.append(_header("Prefer", f'odata.include-annotations="{self.annotations}"'))
         path = escaped(self.path)
         if len(path) > MAX_BATCHED_URL:
             raise ValueError(f"path: {len(path)} characters, Dataverse reads at most {MAX_BATCHED_URL}")
@@ -64,7 +76,7 @@ class Create:
     row: Mapping[str, Any]
 
     def part(self) -> Part:
-        return Part("POST", escaped(self.path), (), encode(self.row))
+        return Part("POST", escaped(self.path), (), _body(self.row))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +92,7 @@ class Update:
     if_match: str = "*"
 
     def part(self) -> Part:
-        return Part("PATCH", escaped(self.path), (("If-Match", self.if_match),), encode(self.row))
+        return Part("PATCH", escaped(self.path), (_header("If-Match", self.if_match),), _body(self.row))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +108,7 @@ class Upsert:
 
     def part(self) -> Part:
         headers = (("If-None-Match", "*"),) if self.only_if_new else ()
-        return Part("PATCH", escaped(self.path), headers, encode(self.row))
+        return Part("PATCH", escaped(self.path), headers, _body(self.row))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +119,24 @@ class Delete:
     if_match: str = "*"
 
     def part(self) -> Part:
-        return Part("DELETE", escaped(self.path), (("If-Match", self.if_match),))
+        return Part("DELETE", escaped(self.path), (_header("If-Match", self.if_match),))
 
 
 type Write = Create | Update | Upsert | Delete
+
+
+def _header(name: str, value: str) -> tuple[str, str]:
+    if not (value.isascii() and value.isprintable()):
+        raise ValueError(f"{name}: {value[:60]!r} cannot be a header")
+    return name, value
+
+
+def _body(columns: Mapping[str, Any]) -> str:
+    for name, value in columns.items():
+        if name.endswith("@odata.bind") and isinstance(value, str) and value.startswith("$"):
+            # Change sets travel together, and such numbers count through all of them.
+            raise ValueError(f"{name}: {value!r} refers to another operation; give the new row an id and bind that")
+    return encode(columns)
 
 
 def escaped(path: str) -> str:
@@ -189,8 +215,12 @@ def id_of(entity_url: str | None) -> str | None:
 
 
 def decode(body: bytes | str) -> Any:
-    """JSON with exact numbers: fractions become ``Decimal``."""
-    return json.loads(body, parse_float=Decimal)
+    """JSON with exact numbers: fractions become ``Decimal``. ValueError for anything else, NaN and Infinity included."""
+    return json.loads(body, parse_float=Decimal, parse_constant=_no_number)
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def encode(value: Any) -> str:

@@ -1,0 +1,224 @@
+"""One HTTP exchange with Dataverse: a ``Part`` goes out, a ``Response`` comes back or a ``DataverseError`` is raised."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies
+from urllib3.exceptions import MaxRetryError, NewConnectionError
+
+from .auth import TokenProvider
+from .errors import DataverseError, OutcomeUnknown, Terminal, Transient, error_from
+from .odata import MAX_URL, Part, Response
+
+API = "/api/data/v9.2/"
+CONNECT_TIMEOUT = 5.0
+
+
+class Pressure:
+    """What the service has told us about its load. Shared by all threads of a client."""
+
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._clock = clock
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._not_before = float("-inf")
+        self.parallelism: int | None = None
+        """Requests at once that the service recommends (``x-ms-dop-hint``), None before the first answer."""
+
+    def observe(self, response: Response) -> None:
+        """Learn from an answer: recommended parallelism, and a pause for everybody after a throttled one."""
+        hint = response.headers.get("x-ms-dop-hint", "")
+        if hint.isdecimal() and int(hint) > 0:
+            self.parallelism = int(hint)
+        pause = retry_after(response)
+        if pause is not None and response.status in (429, 503):
+            with self._lock:
+                self._not_before = max(self._not_before, self._clock() + pause)
+
+    def remaining(self) -> float:
+        """Seconds until the next request may be sent; 0 if now."""
+        return max(0.0, self._not_before - self._clock())
+
+    def wait(self, deadline: float) -> None:
+        """Return when a request may be sent. ``Transient`` at once if that is only after ``deadline``.
+
+        Requests sent during the pause would lengthen it.
+        """
+        while (pause := self.remaining()) > 0:
+            if self._clock() + pause > deadline:
+                raise Transient(f"Dataverse asked for a pause of another {pause:.0f} s", status=429, retry_after=pause)
+            self._sleep(pause)
+
+
+class Counters:
+    """What a client has done so far: for summaries and benchmarks."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sums: Counter[str] = Counter()
+        self._batches: Counter[int] = Counter()
+
+    def add(self, **amounts: int) -> None:
+        with self._lock:
+            self._sums.update(amounts)
+
+    def add_batch(self, units: int) -> None:
+        with self._lock:
+            self._batches[units] += 1
+
+    def snapshot(self) -> dict[str, Any]:
+        """``requests``, ``operations``, ``bytes_sent``, ``bytes_received``, ``retries``, and ``batches``: how many
+        held how many units."""
+        names = ("requests", "operations", "bytes_sent", "bytes_received", "retries")
+        with self._lock:
+            return {name: self._sums[name] for name in names} | {"batches": dict(sorted(self._batches.items()))}
+
+
+class Transport:
+    """``requests`` with what every Dataverse call needs, and nothing that a call could remember."""
+
+    def __init__(
+        self,
+        url: str,
+        tokens: TokenProvider,
+        *,
+        ca_file: str | None = None,
+        connections: int = 8,
+        pressure: Pressure | None = None,
+        counters: Counters | None = None,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "https" or not parts.hostname:
+            raise ValueError(f"url: {url!r} is not the https URL of an environment")
+        self.origin = f"https://{parts.netloc}"
+        self.pressure = pressure or Pressure()
+        self.counters = counters or Counters()
+        self._tokens = tokens
+        self._session = session = requests.Session()
+        session.mount("https://", HTTPAdapter(pool_connections=1, pool_maxsize=connections, max_retries=0))
+        # A kept affinity cookie would bind us to one web server, and limits count for each server.
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        # Read the proxies once; otherwise each request searches the environment and .netrc.
+        session.trust_env = False
+        session.proxies = dict(get_environ_proxies(self.origin))
+        session.verify = ca_file or True
+        session.headers.clear()
+        session.headers.update(
+            {
+                "Accept": "application/json",
+                "Accept-Encoding": "gzip",
+                "OData-MaxVersion": "4.0",
+                "OData-Version": "4.0",
+                "User-Agent": "loyalty-connector",
+            }
+        )
+
+    def send(self, part: Part, *, timeout: float) -> Response:
+        """Send ``part`` and return its answer, which is a success or a multipart one.
+
+        ``timeout`` is in seconds, for each wait on the socket. A 401 is answered with one renewed token.
+        Raises ``DataverseError``; ``OutcomeUnknown`` if anything but a GET may have been executed.
+        """
+        url = self.url(part.path)
+        if part.method == "GET" and len(url) > MAX_URL:
+            raise ValueError(f"path: {len(url)} characters, Dataverse reads at most {MAX_URL} outside a batch")
+        token = self._tokens.token()
+        response = self._exchange(part, url, token, timeout)
+        if response.status == 401:
+            response = self._exchange(part, url, self._tokens.renew(token), timeout)
+        if response.status >= 300 and not response.headers.get("content-type", "").startswith("multipart/"):
+            raise error_of(response, part)
+        return response
+
+    def url(self, path: str) -> str:
+        """The absolute URL of a path. An absolute one (a next link) must belong to the same environment."""
+        if "://" not in path.partition("?")[0]:
+            return f"{self.origin}{API}{path}"
+        parts = urlsplit(path)
+        if f"{parts.scheme}://{parts.netloc}" != self.origin:
+            raise ValueError(f"{parts.scheme}://{parts.netloc} is not {self.origin}: it gets no token of ours")
+        return path
+
+    def close(self) -> None:
+        self._session.close()
+
+    def _exchange(self, part: Part, url: str, token: str, timeout: float) -> Response:
+        headers = dict(part.headers) | {"Authorization": f"Bearer {token}"}
+        if part.method == "GET":
+            headers.setdefault("If-None-Match", "null")
+        body = None if part.body is None else part.body.encode()
+        if body is not None:
+            headers.setdefault("Content-Type", "application/json")
+        self.counters.add(requests=1, bytes_sent=len(body or b""))
+        try:
+            answer = self._session.request(
+                part.method, url, data=body, headers=headers, timeout=(CONNECT_TIMEOUT, timeout), allow_redirects=False
+            )
+        except requests.RequestException as error:
+            raise _lost(error, part) from error
+        response = Response(
+            answer.status_code, {name.lower(): value for name, value in answer.headers.items()}, answer.content
+        )
+        self.counters.add(bytes_received=len(response.body))
+        self.pressure.observe(response)
+        return response
+
+
+def error_of(response: Response, part: Part) -> DataverseError:
+    """The exception for an error answer to ``part``."""
+    code, message = "", ""
+    try:
+        found = json.loads(response.body)["error"]
+        code, message = found.get("code") or "", str(found.get("message") or "")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        pass  # a gateway's HTML page, or nothing: the status has to do
+    conditions = {name.lower(): value for name, value in part.headers}
+    request_id = (response.headers.get(name, "") for name in ("x-ms-service-request-id", "req_id", "x-ms-request-id"))
+    return error_from(
+        response.status,
+        code,
+        message[:4000] or "Dataverse gave no reason",
+        request_id=next(filter(None, request_id), ""),
+        retry_after=retry_after(response),
+        operation=operation(part),
+        writes=part.method != "GET",
+        if_match=conditions.get("if-match", ""),
+        if_none_match=conditions.get("if-none-match", ""),
+    )
+
+
+def operation(part: Part) -> str:
+    """A part as messages name it; without the query, which may quote somebody's data."""
+    return f"{part.method} {part.path.partition('?')[0]}"
+
+
+def retry_after(response: Response) -> float | None:
+    """The wait in seconds that the server asks for. Dataverse sends a number, never a date."""
+    try:
+        seconds = float(response.headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return min(seconds, 3600.0) if seconds >= 0 else None
+
+
+def _lost(error: requests.RequestException, part: Part) -> DataverseError:
+    if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return Terminal("the server's certificate is not trusted", operation=operation(part))
+    cause = error.args[0] if error.args else None
+    refused = isinstance(cause, MaxRetryError) and isinstance(cause.reason, NewConnectionError)
+    unsent = refused or isinstance(error, requests.ConnectTimeout)
+    kind: type[Transient] = Transient if unsent or part.method == "GET" else OutcomeUnknown
+    what = "no connection" if unsent else "no answer"
+    return kind(f"{what} from Dataverse: {type(error).__name__}", operation=operation(part))
