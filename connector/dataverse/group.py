@@ -22,6 +22,7 @@ from .errors import BadRequest, DataverseError, OutcomeUnknown, Transient
 from .odata import Part, Response
 from .transport import API, Pressure, operation
 
+RATE = 20.0  # requests a second: 6,000 in 300 s, which Dataverse grants a user on each of its web servers
 MAX_BYTES = 4 * 1024 * 1024
 
 
@@ -93,6 +94,7 @@ class GroupCommit:
         clock: Callable[[], float],
         slots: int = 4,
         max_operations: int = 50,
+        rate: float = RATE,
         timeout: float = 20.0,
         departed: Callable[[int, int], None] = lambda units, operations: None,
     ) -> None:
@@ -106,11 +108,14 @@ class GroupCommit:
         self._slots = slots
         self._max_operations = max_operations
         self._timeout = timeout
+        self._rate = rate
         self._departed = departed
         self._lock = threading.Lock()
-        self._idle = threading.Condition(self._lock)
         self._queue: deque[_Rider] = deque()
-        self._taken = 0
+        self._changed = threading.Condition(self._lock)  # arrivals and landings
+        self._boarding = False
+        self._taken = 0  # slots
+        self._tokens, self._filled_at = rate, clock()
         self._closed = False
 
     def submit(self, unit: Unit, deadline: float) -> list[Response]:
@@ -124,7 +129,10 @@ class GroupCommit:
             if self._closed:
                 raise RuntimeError("the client is closed")
             self._queue.append(rider)
-            self._appoint()
+            if self._boarding:
+                self._changed.notify_all()
+            else:
+                self._appoint()
         if not rider.called.wait(max(0.0, deadline - self._clock())):
             self._give_up(rider)
             rider.called.wait()
@@ -136,15 +144,19 @@ class GroupCommit:
 
     def close(self) -> None:
         """Refuse new units and return when those on their way have arrived."""
-        with self._idle:
+        with self._changed:
             self._closed = True
-            self._idle.wait_for(lambda: not self._taken and not self._queue)
+            self._changed.wait_for(lambda: not self._taken and not self._queue)
 
     def _appoint(self) -> None:
-        """Give free slots to the first in the queue. Call with the lock held, after anything that could free one."""
+        """Let the first in the queue lead, if a slot is free. Call with the lock held, after anything that may free one.
+
+        One batch boards at a time: it takes along all that fits, so a second one would only share out the passengers.
+        """
         slots = min(self._slots, self._pressure.parallelism or self._slots)
-        while self._queue and self._taken < slots:
+        if self._queue and not self._boarding and self._taken < slots:
             self._taken += 1
+            self._boarding = True
             leader = self._queue.popleft()
             leader.waits = False
             leader.leads = True
@@ -154,13 +166,12 @@ class GroupCommit:
         with self._lock:
             if rider.waits:
                 self._queue.remove(rider)
-                self._idle.notify_all()
+                self._changed.notify_all()
                 raise Transient("no request to Dataverse was free in time", operation=operation(rider.unit.parts[0]))
 
     def _lead(self, leader: _Rider) -> None:
         riders = [leader]
         try:
-            self._pressure.wait(leader.deadline)
             self._board(riders)
             try:
                 self._ride(riders)
@@ -173,23 +184,45 @@ class GroupCommit:
             with self._lock:
                 self._taken -= 1
                 self._appoint()
-                self._idle.notify_all()
+                self._changed.notify_all()
             for rider in riders[1:]:
                 rider.called.set()
 
     def _board(self, riders: list[_Rider]) -> None:
-        """Take along, in order, what waits and fits."""
-        operations, size = len(riders[0].unit.parts), riders[0].unit.size
-        with self._lock:
-            while self._queue:
-                unit = self._queue[0].unit
-                operations += len(unit.parts)
-                size += unit.size
-                if operations > self._max_operations or size > MAX_BYTES:
-                    return
-                rider = self._queue.popleft()
-                rider.waits = False
-                riders.append(rider)
+        """Wait out a pause that the service asked for, then take along, in order, what is there and fits."""
+        try:
+            self._pressure.wait(riders[0].deadline)
+            with self._lock:
+                self._pace(riders[0])
+                operations, size = len(riders[0].unit.parts), riders[0].unit.size
+                while self._queue:
+                    unit = self._queue[0].unit
+                    operations += len(unit.parts)
+                    size += unit.size
+                    if operations > self._max_operations or size > MAX_BYTES:
+                        break
+                    rider = self._queue.popleft()
+                    rider.waits = False
+                    riders.append(rider)
+        finally:
+            with self._lock:
+                self._boarding = False
+                self._appoint()
+
+    def _pace(self, leader: _Rider) -> None:
+        """The adaptive rule: spend requests from a token bucket; without a token, wait and let the batch grow.
+
+        Nobody waits who has Dataverse to themselves, nor a batch that is full. Call with the lock held.
+        """
+        now = self._clock()
+        filled = self._tokens + (now - self._filled_at) * self._rate
+        self._tokens, self._filled_at = min(self._rate, filled), now
+        if self._tokens < 1:
+            self._changed.wait_for(lambda: self._taken == 1 or self._full(leader), (1 - self._tokens) / self._rate)
+        self._tokens = max(-self._rate, self._tokens - 1)
+
+    def _full(self, leader: _Rider) -> bool:
+        return len(leader.unit.parts) + sum(len(r.unit.parts) for r in self._queue) >= self._max_operations
 
     def _ride(self, riders: list[_Rider]) -> None:
         places: dict[Part, int] = {}  # a GET that several want is sent once

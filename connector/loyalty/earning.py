@@ -3,14 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
 from typing import Any
 
 from connector.loyalty.program import EarnRule
-
-BASE = Decimal("0.00000001")
 
 
 class Status(Enum):
@@ -48,9 +46,9 @@ class Invoice:
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """Points before the tier's multiplier, exact to eight places, and what they came from."""
+    """Points before the tier's multiplier, exact, and what they came from."""
 
-    points: Decimal
+    points: Fraction
     rule: EarnRule
     shares: tuple[tuple[Line, Fraction], ...]
     excluded: tuple[Line, ...]
@@ -66,7 +64,7 @@ class Base:
         if lines:
             lines[max(range(len(lines)), key=lambda i: exact[i])] += self.times(multiplier) - sum(lines)
         return {
-            "base": str(self.points),
+            "base": written(self.points),
             "multiplier": str(multiplier),
             "rate": str(self.rule.points_per_unit),
             "lines": [
@@ -87,10 +85,15 @@ def base_points(invoice: Invoice, rule: EarnRule) -> Base:
     earning = [line for line in lines if line.category.casefold() not in rule.excluded_categories]
     excluded = tuple(line for line in lines if line.category.casefold() in rule.excluded_categories)
     shares = tuple((line, Fraction(line.net) * scale) for line in earning)
-    exact = max(Fraction(0), sum((share for _, share in shares), Fraction(0))) * Fraction(rule.points_per_unit)
-    points = (Decimal(exact.numerator) / Decimal(exact.denominator)).quantize(BASE, ROUND_HALF_UP)
+    points = max(Fraction(0), sum((share for _, share in shares), Fraction(0))) * Fraction(rule.points_per_unit)
     return Base(points, rule, shares, excluded)
 
 
-def whole(base: Decimal, multiplier: Decimal) -> int:
-    return int(base * multiplier)
+def whole(base: Fraction, multiplier: Decimal) -> int:
+    return int(base * Fraction(multiplier))
+
+
+def written(points: Fraction) -> str:
+    """Exact text that `Fraction` reads back: decimal digits where they end (`12.5`), else a quotient (`4/3`)."""
+    digits = f"{points:.12f}".rstrip("0").rstrip(".")
+    return digits if Fraction(digits) == points else str(points)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
+from fractions import Fraction
 
 from connector.loyalty.ledger import Entry, Kind
 
@@ -12,7 +13,8 @@ from connector.loyalty.ledger import Entry, Kind
 class Posted:
     """The sum of a document's entries: net points, spend, where its points went, and the arithmetic last used.
 
-    `place` orders the invoices of a customer: by date, then by document.
+    `spendable_on` is the day its points are spendable, None when not known. `place` orders the invoices of a customer: by date,
+    then by document.
     """
 
     document: str
@@ -21,7 +23,8 @@ class Posted:
     points: int = 0
     spend: Decimal = Decimal(0)
     credited: dict[date, int] = field(default_factory=dict)
-    base: Decimal = Decimal(0)
+    spendable_on: date | None = None
+    base: Fraction = Fraction(0)
     multiplier: Decimal = Decimal(1)
     rule_version: str = ""
 
@@ -38,7 +41,9 @@ class Posted:
             self.credited[day] = self.credited.get(day, 0) + points
         self.rule_version = entry.rule_version or self.rule_version
         explained = entry.explained
-        self.base = Decimal(explained["base"]) if "base" in explained else self.base
+        spendable_on = explained.get("spendable_on")
+        self.spendable_on = date.fromisoformat(spendable_on) if spendable_on else None
+        self.base = Fraction(explained["base"]) if "base" in explained else self.base
         self.multiplier = Decimal(explained["multiplier"]) if "multiplier" in explained else self.multiplier
 
 

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from connector.loyalty import lots
 from connector.loyalty.decisions import Decision, applied, nothing, parked, settle_tier
-from connector.loyalty.earning import Base, Invoice, Status, base_points, whole
+from connector.loyalty.earning import Base, Invoice, Status, base_points, whole, written
 from connector.loyalty.history import Posted, posted
 from connector.loyalty.ledger import MONEY, Entry, Journal, Kind, Movements, State, month_of
 from connector.loyalty.program import EarnRule, Program, SpendableOn
@@ -40,8 +41,8 @@ class _Target:
     spendable_on: date | None
 
     @property
-    def points(self) -> Decimal:
-        return self.base.points if self.base else Decimal(0)
+    def points(self) -> Fraction:
+        return self.base.points if self.base else Fraction(0)
 
 
 def decide_invoice(
@@ -55,25 +56,28 @@ def decide_invoice(
     *,
     since: date | None = None,
     later: Iterable[Entry] | None = None,
+    recheck: bool = False,
 ) -> Decision | NeedLater:
     """Bring the ledger of `customer` in line with an invoice as it is now.
 
     `invoice` is None when it was deleted or belongs to another customer now; `entries` are the customer's entries for this
     document; `since` is the start of the customer's tenure; `later` are the customer's invoice entries from the moment that a
-    previous answer asked for.
+    previous answer asked for; `recheck` looks at later invoices even if this one is settled. An invoice keeps the date and the
+    rule version it was first posted with.
     """
     have = posted(entries).get(document)
     if invoice is None and have is None:
         return nothing(state, f"Nothing to do: {document} is gone and never earned points.")
-    if invoice is not None and invoice.net < 0:
+    standing = None if invoice is None or invoice.status is Status.CANCELLED else invoice
+    if standing is not None and standing.net < 0:
         return parked(
             state,
-            f"Invoice {invoice.number}: totalamount without tax and freight is {invoice.net}, below zero.",
+            f"Invoice {standing.number}: totalamount without tax and freight is {standing.net}, below zero.",
             reason="negative_total",
             field="totalamount",
             next_step="Correct the invoice, or cancel the invoice it was meant to correct; then resume.",
         )
-    rule = _rule(program, invoice, have)
+    rule = _rule(program, standing, have) if standing else None
     if isinstance(rule, str):
         return parked(
             state,
@@ -82,11 +86,10 @@ def decide_invoice(
             field="loy_validfrom",
             next_step="Add the earn rule to the programme, then resume.",
         )
-    target = _target(program, invoice, rule)
-    moment = invoice.invoiced_on if invoice else have.occurred_on if have else now
-    place = (moment.astimezone(UTC).replace(microsecond=0), document)
-    have = have or Posted(document, place[0])
-    settled = have.entries > 0 and target.spend == have.spend and target.points == have.base
+    target = _target(program, standing, rule)
+    have = have or Posted(document, (invoice.invoiced_on if invoice else now).astimezone(UTC).replace(microsecond=0))
+    place = have.place
+    settled = target.spend == have.spend and target.points == have.base
     out_of_order = state.latest is not None and place < state.latest
     spend_delta = target.spend - have.spend
     multipliers = reachable_multipliers(
@@ -94,22 +97,26 @@ def decide_invoice(
         state.total_spend + max(Decimal(0), spend_delta),
         sum(state.earned.values()) + whole(target.points, max(tier.multiplier for tier in program.tiers)),
     )
-    order_matters = out_of_order and len(multipliers) > 1 and not settled
+    order_matters = out_of_order and len(multipliers) > 1 and (recheck or not settled)
     if later is None and order_matters:
         return NeedLater(place[0])
 
     after = sorted((p for p in posted(later or ()).values() if p.place > place), key=lambda p: p.place)
     before = _Before(program, state, have, after, since)
-    journal = Journal(customer, state)
     multiplier = have.multiplier if settled else before.multiplier(place)
-    _post(program, journal, have, target, multiplier, now, since, invoice)
-    posted_points = have.points + sum(e.points for e in journal.entries)
-    before.add(place, target.spend, posted_points)
-    unfinished = _correct(program, journal, after, before, document, now)
+    before.add(place, target.spend, whole(target.points, multiplier))
+    corrections = _corrections(after, before)
+    unfinished = len(corrections) > CORRECTIONS
+    journal = Journal(customer, state)
+    # Its own entries come with the last of the corrections: until then it is not settled, and whoever looks corrects the rest.
+    if not unfinished:
+        _post(program, journal, have, target, multiplier, now, since, invoice)
+    _correct(program, journal, corrections[:CORRECTIONS], document, now)
     if not journal.entries:
         return nothing(state, _nothing_sentence(invoice, document, have))
     sentence = _sentence(invoice, document, journal, state)
-    sentence += settle_tier(program, journal, now)
+    if not unfinished:
+        sentence += settle_tier(program, journal, now)
     return applied(journal, sentence, unfinished=unfinished)
 
 
@@ -135,7 +142,7 @@ class _Before:
         self._earned[month] = self._earned.get(month, 0) + points
 
 
-def _rule(program: Program, invoice: Invoice | None, have: Posted | None) -> EarnRule | str | None:
+def _rule(program: Program, invoice: Invoice, have: Posted | None) -> EarnRule | str:
     """The version that the sale used, else the one in force on the invoice date; a sentence when there is none."""
     if have is not None and have.rule_version:
         version = int(have.rule_version)
@@ -143,8 +150,6 @@ def _rule(program: Program, invoice: Invoice | None, have: Posted | None) -> Ear
             program.rule_version(version)
             or f"Programme {program.code} no longer has version {version} of its earn rule."
         )
-    if invoice is None:
-        return None
     day = invoice.invoiced_on.date()
     return (
         program.rule_on(day)
@@ -153,7 +158,7 @@ def _rule(program: Program, invoice: Invoice | None, have: Posted | None) -> Ear
 
 
 def _target(program: Program, invoice: Invoice | None, rule: EarnRule | None) -> _Target:
-    if invoice is None or invoice.status is Status.CANCELLED or rule is None:
+    if invoice is None or rule is None:
         return _Target(Decimal(0).quantize(MONEY), None, None)
     paid_on = invoice.paid_on if invoice.status is Status.PAID else None
     match program.spendable_on:
@@ -179,39 +184,48 @@ def _post(
     """The entries that bring one document from what it has to what it should have."""
     rule_version = str(target.base.rule.version) if target.base else have.rule_version
     poster = _Poster(program, journal, have, rule_version, since)
-    poster.mature(target.spendable_on, now)
-    points = target.base.times(multiplier) if target.base else 0
+    if target.base:
+        poster.mature(target.spendable_on, now)
+    points = whole(target.points, multiplier)
     spend = target.spend - have.spend
-    if have.entries and points == have.points and not spend and target.points == have.base:
+    # A document that has no points yet may get some when its tier is corrected: the day they are spendable must be known then.
+    day_known = points or not target.points or target.spendable_on == have.spendable_on
+    if have.entries and points == have.points and not spend and target.points == have.base and day_known:
         return
     if not have.entries and not target.base:
         return
     explanation: dict[str, Any] = (
-        target.base.explain(multiplier) if target.base else {"base": "0", "multiplier": str(multiplier)}
+        target.base.explain(multiplier) if target.base else _arithmetic(Fraction(0), multiplier)
     )
     explanation["invoice"] = invoice.number if invoice else have.document
     explanation["status"] = invoice.status.value if invoice else "gone"
     poster.difference(points - have.points, spend, target.spendable_on, explanation, now)
 
 
-def _correct(
-    program: Program, journal: Journal, after: Iterable[Posted], before: _Before, document: str, now: datetime
-) -> bool:
-    """Look again at later invoices: the tier before them may be another now. True when some had to be left for another time."""
-    corrections = 0
+def _corrections(after: Iterable[Posted], before: _Before) -> list[tuple[Posted, Decimal]]:
+    """Later invoices whose points are others now, because the tier before them is another, with their multiplier."""
+    due = []
     for other in after:
         multiplier = before.multiplier(other.place)
         points = whole(other.base, multiplier)
         if points != other.points:
-            if corrections == CORRECTIONS:
-                return True
-            corrections += 1
-            explanation = {"base": str(other.base), "multiplier": str(multiplier), "because": document}
-            spendable_on = None if other.document in journal.state.pending else now.date()
-            poster = _Poster(program, journal, other, other.rule_version, None)
-            poster.difference(points - other.points, Decimal(0), spendable_on, explanation, now)
+            due.append((other, multiplier))
         before.add(other.place, other.spend, points)
-    return False
+    return due
+
+
+def _correct(
+    program: Program, journal: Journal, corrections: Iterable[tuple[Posted, Decimal]], document: str, now: datetime
+) -> None:
+    for other, multiplier in corrections:
+        points = whole(other.base, multiplier) - other.points
+        explanation = _arithmetic(other.base, multiplier) | {"because": document}
+        poster = _Poster(program, journal, other, other.rule_version, None)
+        poster.difference(points, Decimal(0), other.spendable_on, explanation, now)
+
+
+def _arithmetic(base: Fraction, multiplier: Decimal) -> dict[str, Any]:
+    return {"base": written(base), "multiplier": str(multiplier)}
 
 
 class _Poster:
@@ -225,18 +239,18 @@ class _Poster:
         self._since = since
 
     def mature(self, spendable_on: date | None, now: datetime) -> None:
-        """Pending points become spendable when their day has come; a day that has become known is written down."""
+        """Pending points become spendable when their day has come; another day, or none any more, is written down."""
         document = self._have.document
         pending = self._journal.state.pending.get(document)
-        if pending is None or spendable_on is None:
+        if pending is None:
             return
-        if spendable_on <= now.date():
+        if spendable_on and spendable_on <= now.date():
             movements = matured(self._program, self._journal.state, document, spendable_on)
         elif spendable_on != pending.spendable_on:
             movements = Movements(spendable_on={document: spendable_on})
         else:
             return
-        self._append(Kind.MATURE, movements, {"spendable_on": spendable_on.isoformat()})
+        self._append(Kind.MATURE, movements, {}, spendable_on)
 
     def difference(
         self, points: int, spend: Decimal, spendable_on: date | None, explanation: Mapping[str, Any], now: datetime
@@ -263,18 +277,20 @@ class _Poster:
             tier=self._program.tiers[0].code if first else None,
             since=self._since if first else None,
         )
-        self._append(Kind.EARN if points >= 0 else Kind.TAKEBACK, movements, explanation)
+        # Compared in this order: points decide, spend only when there are none.
+        self._append(Kind.EARN if (points, spend) >= (0, 0) else Kind.TAKEBACK, movements, explanation, spendable_on)
 
-    def _append(self, kind: Kind, movements: Movements, explanation: Mapping[str, Any]) -> None:
+    def _append(
+        self, kind: Kind, movements: Movements, explanation: Mapping[str, Any], spendable_on: date | None
+    ) -> None:
         self._have.entries += 1
-        member = self._journal.customer.partition(":")[2][:8]
         self._journal.append(
             kind,
             movements,
             cause=self._have.document,
-            key=f"{self._have.document}:{member}:{self._have.entries}",
+            key=f"{self._have.document}:{self._journal.customer}:{self._have.entries}",
             occurred_on=self._have.occurred_on,
-            explanation=explanation,
+            explanation={**explanation, "spendable_on": spendable_on and spendable_on.isoformat()},
             rule_version=self._rule_version,
         )
 
@@ -307,6 +323,8 @@ def _sentence(invoice: Invoice | None, document: str, journal: Journal, state: S
         parts.append(f"{-points} points taken back")
     elif any(entry.kind is Kind.EARN for entry in own):
         parts.append("spend counted, no points earned")
+    elif any(entry.kind is Kind.TAKEBACK for entry in own):
+        parts.append("spend taken off, it had no points")
     if any(entry.kind is Kind.MATURE and entry.moved.pending for entry in own):
         parts.append("pending points became spendable")
     if journal.state.owed > state.owed:

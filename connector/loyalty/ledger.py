@@ -44,11 +44,14 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Movements:
-    """What one entry adds to the state. Everything is a difference, except `spendable_on`, `latest`, `tier`, `since`."""
+    """What one entry adds to the state. Everything is a difference, except `spendable_on`, `latest`, `tier`, `since`.
+
+    A document whose `spendable_on` is None has a day no longer.
+    """
 
     lots: Mapping[date, int] = field(default_factory=dict)
     pending: Mapping[str, int] = field(default_factory=dict)
-    spendable_on: Mapping[str, date] = field(default_factory=dict)
+    spendable_on: Mapping[str, date | None] = field(default_factory=dict)
     owed: int = 0
     spend: Mapping[str, Decimal] = field(default_factory=dict)
     earned: Mapping[str, int] = field(default_factory=dict)
@@ -66,7 +69,7 @@ class Movements:
             {
                 "lots": {day.isoformat(): points for day, points in self.lots.items()},
                 "pending": dict(self.pending),
-                "spendable_on": {document: day.isoformat() for document, day in self.spendable_on.items()},
+                "spendable_on": {document: day and day.isoformat() for document, day in self.spendable_on.items()},
                 "owed": self.owed,
                 "spend": {month: _money(amount) for month, amount in self.spend.items()},
                 "earned": dict(self.earned),
@@ -83,7 +86,7 @@ class Movements:
         return cls(
             lots={date.fromisoformat(day): points for day, points in raw.get("lots", {}).items()},
             pending=raw.get("pending", {}),
-            spendable_on={d: date.fromisoformat(day) for d, day in raw.get("spendable_on", {}).items()},
+            spendable_on={d: day and date.fromisoformat(day) for d, day in raw.get("spendable_on", {}).items()},
             owed=raw.get("owed", 0),
             spend={month: Decimal(amount) for month, amount in raw.get("spend", {}).items()},
             earned=raw.get("earned", {}),

@@ -34,7 +34,10 @@ class Window(Enum):
 
 @dataclass(frozen=True, slots=True)
 class EarnRule:
-    """One version of the rule that turns money into points; in force from `valid_from` until a later version begins."""
+    """One version of the rule that turns money into points; in force from `valid_from` until a later version begins.
+
+    `excluded_categories` are casefolded: an invoice line may write its category in any case.
+    """
 
     version: int
     valid_from: date

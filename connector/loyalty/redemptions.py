@@ -104,7 +104,9 @@ def decide_void(program: Program, customer: str, state: State, wish: Void, now: 
         explanation={"code": wish.code, "void": wish.id, "description": wish.description},
     )
     points = -wish.entry.points
-    result = Result(True, points, journal.state.available(today), points * program.point_value, wish.code)
+    # What it was worth then: the programme may value points otherwise by now.
+    value = Decimal(wish.entry.explained["value"])
+    result = Result(True, points, journal.state.available(today), value, wish.code)
     sentence = f"Voided {wish.code}: {points} points given back; {result.balance} are available."
     return applied(journal, sentence, result)
 

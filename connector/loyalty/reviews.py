@@ -8,6 +8,9 @@ from connector.loyalty.invoices import matured
 from connector.loyalty.ledger import Journal, Kind, State
 from connector.loyalty.program import Program
 
+# Documents maturing in one decision; a change set takes 1,000 writes.
+MATURING = 200
+
 
 def decide_review(program: Program, customer: str, state: State, now: datetime) -> Decision:
     """Bring a membership up to date. Idempotent: a second review on the same day finds nothing."""
@@ -15,13 +18,14 @@ def decide_review(program: Program, customer: str, state: State, now: datetime) 
         return nothing(state, "Review: the customer has no ledger yet.")
     today = now.date()
     journal = Journal(customer, state)
-    due = {d: p.spendable_on for d, p in state.pending.items() if p.spendable_on and p.spendable_on <= today}
-    for document, day in sorted(due.items()):
+    waiting = {d: p.spendable_on for d, p in state.pending.items() if p.spendable_on and p.spendable_on <= today}
+    due = sorted(waiting.items())[:MATURING]
+    for document, day in due:
         journal.append(
             Kind.MATURE,
             matured(program, journal.state, document, day),
             cause=document,
-            key=f"{document}:matured:{day.isoformat()}:{journal.state.sequence + 1}",
+            key=f"{document}:{customer}:matured:{journal.state.sequence + 1}",
             occurred_on=now,
             explanation={"spendable_on": day.isoformat()},
         )
@@ -48,4 +52,4 @@ def decide_review(program: Program, customer: str, state: State, now: datetime) 
     sentence = f"Review: {sentence or 'tier looked at'}." + settle_tier(program, journal, now)
     if not journal.entries:
         return nothing(state, "Review: nothing was due.")
-    return applied(journal, sentence)
+    return applied(journal, sentence, unfinished=len(waiting) > len(due))

@@ -59,6 +59,8 @@ def next_tier(program: Program, state: State, on: date) -> NextTier | None:
 
 def next_review(program: Program, state: State, today: date) -> date | None:
     """The first day on which time alone changes tier, spendable points or lots; today when something is due already."""
+    if state.sequence and held_by(program, state, today).code != state.tier:
+        return today
     due = [pending.spendable_on for pending in state.pending.values() if pending.spendable_on]
     due += [day + timedelta(days=1) for day in state.lots if day < date.max]
     due = [max(day, today) for day in due]

@@ -1,0 +1,104 @@
+"""Puts the parts together, once a process, on first use: what is not needed is not paid for at a cold start."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache, cached_property
+from typing import TYPE_CHECKING
+
+from connector.bus import Change, ChangeSender, QueueSender
+from connector.chores import Chores
+from connector.counter import Counter
+from connector.dataverse import ClientSecretTokens, DataverseClient
+from connector.listening import Listener
+from connector.processing import Processor
+from connector.rows.programs import Programs
+from connector.settings import Settings, settings
+from connector.store import Store
+
+if TYPE_CHECKING:
+    from azure.servicebus import ServiceBusClient
+
+
+@dataclass(frozen=True)
+class App:
+    """The connector for one environment. Parts are made when first asked for, and shared by all threads."""
+
+    settings: Settings
+
+    @staticmethod
+    def now() -> datetime:
+        return datetime.now(UTC)
+
+    @cached_property
+    def client(self) -> DataverseClient:
+        return connect(self.settings)
+
+    @cached_property
+    def store(self) -> Store:
+        return Store(self.client, self.now)
+
+    @cached_property
+    def programs(self) -> Programs:
+        return Programs(self.client, self.settings.loyalty_program)
+
+    @cached_property
+    def processor(self) -> Processor:
+        return Processor(self.store, self.programs, self.send_changes, self.now)
+
+    @cached_property
+    def listener(self) -> Listener:
+        return Listener(self.client, self.send_changes, self.now)
+
+    @cached_property
+    def counter(self) -> Counter:
+        return Counter(self.client, self.programs)
+
+    @cached_property
+    def chores(self) -> Chores:
+        return Chores(self.client, self.send_changes, self.now)
+
+    @cached_property
+    def bus(self) -> "ServiceBusClient":
+        from azure.servicebus import ServiceBusClient
+
+        return ServiceBusClient.from_connection_string(self.settings.service_bus_connection)
+
+    @cached_property
+    def changes(self) -> ChangeSender:
+        return ChangeSender(self.bus, self.settings.changes_queue)
+
+    @cached_property
+    def notices(self) -> QueueSender:
+        return QueueSender(self.bus, self.settings.notices_queue)
+
+    def send_changes(self, changes: Sequence[Change]) -> None:
+        if changes:
+            self.changes.send(changes)
+
+    def close(self) -> None:
+        """For commands that end; a function app is simply stopped."""
+        made = self.__dict__
+        for part in ("changes", "notices", "bus", "client"):
+            if part in made:
+                made[part].close()
+
+
+def connect(settings: Settings) -> DataverseClient:
+    """A client for the environment that the settings name."""
+    url = settings.dataverse_url.rstrip("/")
+    tokens = ClientSecretTokens(
+        tenant_id=settings.dataverse_tenant_id,
+        client_id=settings.dataverse_client_id,
+        secret=settings.dataverse_client_secret,
+        resource_url=url,
+        authority=settings.dataverse_authority,
+        ca_file=settings.dataverse_ca_file,
+    )
+    return DataverseClient(url, tokens, ca_file=settings.dataverse_ca_file, slots=settings.dataverse_slots)
+
+
+@cache
+def app() -> App:
+    """The app of this process."""
+    return App(settings())

@@ -1,0 +1,85 @@
+"""The contract of the queue `loyalty-changes`: a hint that something of one customer must be looked at."""
+
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from connector.identity import Customer, derived_id
+
+_GUID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+
+
+class Subject(StrEnum):
+    """What a change is about; the table that holds it is `TABLES[subject]`."""
+
+    INVOICE = "invoice"
+    REDEMPTION = "redemption"
+    ADJUSTMENT = "adjustment"
+    REVIEW = "review"
+
+
+TABLES = {
+    Subject.INVOICE: "invoice",
+    Subject.REDEMPTION: "loy_redemption",
+    Subject.ADJUSTMENT: "loy_adjustment",
+    Subject.REVIEW: "loy_membership",
+}
+
+
+class ChangeError(ValueError):
+    """A message that is no change; the text names the field."""
+
+
+def _customer_key(text: str) -> str:
+    return str(Customer.parse(text))
+
+
+class Change(BaseModel):
+    """`id` names this hint (and its log row); `row` is the id of the invoice, redemption, adjustment or membership.
+
+    `customer` is None when the event did not tell whose invoice it is; `resumed` says that a person sent it again.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field(pattern=_GUID)
+    subject: Subject
+    row: str = Field(pattern=_GUID)
+    customer: Annotated[str, AfterValidator(_customer_key)] | None = None
+    correlation_id: str = Field(default="", max_length=36)
+    cause: str = Field(default="", max_length=100)
+    resumed: bool = False
+
+    @classmethod
+    def about(cls, subject: Subject, row: str, customer: str | None, *, cause: str, correlation_id: str = "") -> Self:
+        """A change whose id follows from its cause: the same event heard twice is the same change."""
+        change_id = derived_id("change", subject, row, customer or "", cause)
+        return cls(
+            id=change_id, subject=subject, row=row, customer=customer, correlation_id=correlation_id, cause=cause
+        )
+
+    @classmethod
+    def parse(cls, body: bytes | str) -> Self:
+        """ChangeError names the field that is wrong."""
+        try:
+            return cls.model_validate_json(body)
+        except ValidationError as error:
+            fault = error.errors(include_input=False, include_url=False)[0]
+            field = ".".join(str(part) for part in fault["loc"]) or "message"
+            raise ChangeError(f"{field}: {fault['msg']}") from None
+
+    @property
+    def session(self) -> str:
+        """One customer, one session; an invoice of nobody has a session of its own."""
+        return self.customer or f"{self.subject}:{self.row}"
+
+    @property
+    def table(self) -> str:
+        return TABLES[self.subject]
+
+    def forwarded(self, customer: str) -> "Change":
+        """The same hint for another customer."""
+        return Change.about(
+            self.subject, self.row, customer, cause=f"forwarded {self.id}", correlation_id=self.correlation_id
+        )

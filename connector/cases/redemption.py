@@ -1,0 +1,81 @@
+"""Redemptions and voids."""
+
+from datetime import datetime
+
+from connector.cases.case import Case, Request
+from connector.dataverse import Update
+from connector.identity import Customer
+from connector.loyalty.codes import parse_code
+from connector.loyalty.decisions import Decision, nothing
+from connector.loyalty.ledger import State
+from connector.loyalty.redemptions import Redemption, Void, decide_redemption, decide_void, rejected
+from connector.rows import customers, ledger, wishes
+from connector.rows.choices import RedemptionStatus, RedemptionType
+from connector.rows.values import Row, Unusable
+from connector.store import Store, entry_path
+
+
+def redemption_case(store: Store, request: Request, customer: Customer, now: datetime) -> Case:
+    redemption_id = request.change.row
+    member, row = store.read(ledger.membership_path(customer), wishes.redemption_path(redemption_id))
+    membership = ledger.membership_of(customer, member)
+    if row is None:
+        return Case(nothing(membership.state, "The redemption was deleted before it was decided."))
+    if row["loy_status"] != RedemptionStatus.REQUESTED:
+        return Case(nothing(membership.state, "The redemption was decided before."))
+    if request.behind:
+        membership = store.caught_up(membership)
+    try:
+        facts = customers.expanded_customer(row, "loy_CustomerId", "loy_customerid")
+    except Unusable as error:
+        decision = rejected(membership.state, 0, error.reason, error.field, str(error))
+        return Case(decision, membership, None, (_answer(redemption_id, decision, now),))
+    if facts.customer != customer:
+        return Case(
+            nothing(membership.state, "Passed on to the redemption's customer."), forward=(str(facts.customer),)
+        )
+    if row["loy_type"] == RedemptionType.VOID:
+        decision, others = _void(store, request, customer, membership.state, row, now)
+    else:
+        wish = Redemption(redemption_id, row["loy_points"], row["loy_description"] or "", request.attempt)
+        decision, others = decide_redemption(request.program, str(customer), membership.state, wish, now), ()
+    return Case(decision, membership, facts, (_answer(redemption_id, decision, now), *others))
+
+
+def ownerless_redemption_case(store: Store, request: Request, now: datetime) -> Case:
+    """The event did not tell whose redemption it is."""
+    (row,) = store.read(wishes.redemption_path(request.change.row))
+    if row is None:
+        return Case(nothing(State(), "The redemption was deleted before it was decided."))
+    try:
+        facts = customers.expanded_customer(row, "loy_CustomerId", "loy_customerid")
+    except Unusable as error:
+        decision = rejected(State(), 0, error.reason, error.field, str(error))
+        return Case(decision, answers=(_answer(request.change.row, decision, now),))
+    return Case(nothing(State(), "Passed on to the redemption's customer."), forward=(str(facts.customer),))
+
+
+def _void(
+    store: Store, request: Request, customer: Customer, state: State, row: Row, now: datetime
+) -> tuple[Decision, tuple[Update, ...]]:
+    available = state.available(now.date())
+    try:
+        code = parse_code(row["loy_voidscode"] or "")
+    except ValueError as error:
+        return rejected(state, available, "invalid_code", "loy_voidscode", f"loy_voidscode: {error}."), ()
+    (found,) = store.read(entry_path(ledger.code_entry_id(code)))
+    entry = ledger.entry_of(customer, found) if found else None
+    if found and found["_loy_membershipid_value"] != customer.membership_id:
+        entry = None
+    original = entry.cause.partition(":")[2] if entry else ""
+    before = store.read(wishes.redemption_path(original))[0] if original else None
+    voided = bool(before and before["loy_status"] == RedemptionStatus.VOIDED)
+    wish = Void(request.change.row, code, row["loy_description"] or "", entry, voided)
+    decision = decide_void(request.program, str(customer), state, wish, now)
+    if before and decision.entries:
+        return decision, (Update(f"loy_redemptions({original})", {"loy_status": RedemptionStatus.VOIDED.value}),)
+    return decision, ()
+
+
+def _answer(redemption_id: str, decision: Decision, now: datetime) -> Update:
+    return Update(f"loy_redemptions({redemption_id})", wishes.redemption_answer(decision, now))

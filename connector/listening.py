@@ -1,0 +1,77 @@
+"""From a Dataverse event to changes. An event is a hint about a row: whose row it is matters, its values do not."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from connector.bus.change import TABLES, Change, ChangeError, Subject
+from connector.dataverse import DataverseClient, Get
+from connector.dataverse.context import ContextError, ExecutionContext, Reference, parse
+from connector.rows.log import unreadable_write
+
+_SUBJECTS = {table: subject for subject, table in TABLES.items()}
+_LOG = "loy_integrationlog"
+# The lookup that names the customer, by subject.
+_CUSTOMER = {Subject.INVOICE: "customerid", Subject.REDEMPTION: "loy_customerid", Subject.ADJUSTMENT: "loy_customerid"}
+
+
+class Listener:
+    """Hears Dataverse's events. Returns only when the changes are on their queue, or the event is in the log."""
+
+    def __init__(
+        self, client: DataverseClient, send: Callable[[Sequence[Change]], None], clock: Callable[[], datetime]
+    ) -> None:
+        self._client = client
+        self._send = send
+        self._clock = clock
+
+    def hear(self, body: bytes, *, trimmed: bool = False, queue: str = "") -> list[Change]:
+        """The changes that an event led to; none when nobody needs to look, or the message could not be read."""
+        try:
+            context = parse(body, max_size_exceeded=trimmed)
+            changes = self._resumed(context) if context.table == _LOG else _changes(context)
+        except (ContextError, ChangeError) as error:
+            text = body.decode("utf-8", "replace")
+            self._client.commit([unreadable_write(text, queue=queue, error=str(error), now=self._clock())])
+            return []
+        self._send(changes)
+        return changes
+
+    def _resumed(self, context: ExecutionContext) -> list[Change]:
+        """Somebody set *Resume* on a log row."""
+        path = f"{_LOG}s({context.record_id})?$select=loy_resume,loy_change"
+        (row,) = self._client.read(Get(path))
+        if not row or not row["loy_resume"]:
+            return []
+        change = Change.parse(row["loy_change"] or "{}")
+        return [change.model_copy(update={"resumed": True})]
+
+
+def _changes(context: ExecutionContext) -> list[Change]:
+    subject = _SUBJECTS.get(context.table)
+    if subject not in _CUSTOMER:
+        raise ContextError("PrimaryEntityName", f"no change follows from {context.table}")
+    return [
+        Change.about(
+            subject,
+            context.record_id,
+            customer,
+            cause=f"{context.message_name} {context.operation_id}",
+            correlation_id=context.correlation_id,
+        )
+        for customer in sorted(_customers(context, _CUSTOMER[subject]), key=str)
+    ]
+
+
+def _customers(context: ExecutionContext, lookup: str) -> set[str | None]:
+    """Whose row it is and was. None where the event does not tell: then the row is asked."""
+    after = next((image for image in (context.post, context.target) if image and lookup in image), {})
+    before = context.pre or {}
+    found = {_key(image.get(lookup)) for image in (before, after)} - {None}
+    nobodys_now = context.message_name == "Update" and context.post is not None and not _key(after.get(lookup))
+    return found | {None} if nobodys_now or not found else found
+
+
+def _key(value: object) -> str | None:
+    return (
+        f"{value.table}:{value.id}" if isinstance(value, Reference) and value.table in ("account", "contact") else None
+    )

@@ -1,0 +1,104 @@
+"""One change of one customer: load, decide, commit. All that the session queue's trigger does."""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from connector.bus.change import Change, Subject
+from connector.cases.adjustment import adjustment_case
+from connector.cases.case import Case, Request
+from connector.cases.invoice import invoice_case, ownerless_invoice_case, unusable
+from connector.cases.redemption import ownerless_redemption_case, redemption_case
+from connector.cases.review import review_case
+from connector.dataverse import Conflict, NotFound, Transient
+from connector.identity import Customer
+from connector.loyalty.decisions import Decision, Outcome
+from connector.loyalty.program import Program
+from connector.rows.programs import Programs
+from connector.rows.values import Unusable
+from connector.store import Commit, Store
+
+# A customer's session makes conflicts rare; a mass job or a lost lock may cause one or two.
+MAX_ATTEMPTS = 8
+
+
+class Processor:
+    """Applies changes. Safe to call from many threads, and twice for the same change.
+
+    `send` puts further changes on the queue; `clock` tells aware UTC time.
+    """
+
+    def __init__(
+        self, store: Store, programs: Programs, send: Callable[[Sequence[Change]], None], clock: Callable[[], datetime]
+    ) -> None:
+        self._store = store
+        self._programs = programs
+        self._send = send
+        self._clock = clock
+
+    def process(self, change: Change, delivery: int = 1) -> Decision:
+        """Decide and commit a change. Whatever it raises, the message should come again: nothing was done by halves."""
+        started = time.monotonic()
+        behind = False
+        for attempt in range(MAX_ATTEMPTS):
+            program, case = self._decided(change, behind, attempt)
+            if case.decision.outcome is Outcome.REJECTED and case.membership and not behind:
+                # Nobody is told no before we know that the membership is not behind its ledger.
+                behind = True
+                continue
+            try:
+                self._store.commit(
+                    Commit(
+                        change=change,
+                        program=program,
+                        membership=case.membership,
+                        customer=case.customer,
+                        decision=case.decision,
+                        answers=case.answers,
+                        attempt=delivery,
+                        duration=time.monotonic() - started,
+                    )
+                )
+            except (Conflict, NotFound):
+                if case.decision.outcome is not Outcome.NOTHING:
+                    behind = True
+                    continue
+                # The log row of what was done before stays as it is.
+            further = [change.forwarded(customer) for customer in case.forward]
+            if case.decision.unfinished:
+                further.append(change.model_copy(update={"resumed": True}))
+            self._send(further)
+            return case.decision
+        raise Transient(f"{change.subject} {change.row}: still in conflict after {MAX_ATTEMPTS} attempts")
+
+    def _decided(self, change: Change, behind: bool, attempt: int) -> tuple[Program | None, Case]:
+        program = None
+        try:
+            program = self._programs.current()
+            return program, self._case(Request(change, program, behind, attempt))
+        except Unusable as error:
+            return program, Case(unusable(error))
+
+    def _case(self, request: Request) -> Case:
+        change, now = request.change, self._clock()
+        customer = Customer.parse(change.customer) if change.customer else None
+        match change.subject, customer:
+            case Subject.INVOICE, Customer():
+                return invoice_case(self._store, request, customer, now)
+            case Subject.INVOICE, None:
+                return ownerless_invoice_case(self._store, request)
+            case Subject.REDEMPTION, Customer():
+                return redemption_case(self._store, request, customer, now)
+            case Subject.REDEMPTION, None:
+                return ownerless_redemption_case(self._store, request, now)
+            case Subject.ADJUSTMENT, Customer():
+                return adjustment_case(self._store, request, customer, now)
+            case Subject.REVIEW, Customer():
+                return review_case(self._store, request, customer, now)
+            case _:
+                raise Unusable(
+                    f"customer: a change of kind {change.subject} needs one.",
+                    reason="no_customer",
+                    field="customer",
+                    next_step=f"Set the customer of the {change.table}; then resume.",
+                )

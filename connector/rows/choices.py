@@ -1,0 +1,45 @@
+"""Choice values of our tables. They start at the publisher's option prefix."""
+
+from enum import Enum, IntEnum
+
+from connector.loyalty.decisions import Outcome
+from connector.loyalty.ledger import Kind
+from connector.loyalty.program import Rounding, SpendableOn, Window
+
+_FIRST = 482_100_000
+
+
+def _numbered[E: Enum](members: type[E]) -> dict[E, int]:
+    return {member: _FIRST + place for place, member in enumerate(members)}
+
+
+KIND = _numbered(Kind)
+KIND_OF = {value: kind for kind, value in KIND.items()}
+OUTCOME = _numbered(Outcome)
+SPENDABLE_ON = {value: member for member, value in _numbered(SpendableOn).items()}
+ROUNDING = {value: member for member, value in _numbered(Rounding).items()}
+WINDOW = {value: member for member, value in _numbered(Window).items()}
+
+
+class RedemptionType(IntEnum):
+    REDEEM = _FIRST
+    VOID = _FIRST + 1
+
+
+class RedemptionStatus(IntEnum):
+    REQUESTED = _FIRST
+    COMPLETED = _FIRST + 1
+    REJECTED = _FIRST + 2
+    VOIDED = _FIRST + 3
+
+
+class AdjustmentStatus(IntEnum):
+    REQUESTED = _FIRST
+    COMPLETED = _FIRST + 1
+    REJECTED = _FIRST + 2
+
+
+class NoticeStatus(IntEnum):
+    NONE = _FIRST
+    WAITING = _FIRST + 1
+    SENT = _FIRST + 2

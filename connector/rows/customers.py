@@ -1,0 +1,98 @@
+"""Accounts and contacts: what a decision needs of them, and the columns we keep in step on them."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from connector.identity import Customer
+from connector.loyalty.ledger import State
+from connector.loyalty.program import Program
+from connector.loyalty.tiers import held_by, next_tier
+from connector.rows.values import Row, Unusable, day
+
+_ACCOUNT = "name,createdon,merged,_masterid_value,accountratingcode"
+_CONTACT = "fullname,createdon,merged,_masterid_value"
+DEFAULT_RATING = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerRow:
+    """`rating` is `accountratingcode` as it is now; contacts have none."""
+
+    customer: Customer
+    name: str
+    since: date | None
+    rating: int | None
+
+
+def expand(prefix: str) -> str:
+    """The expand options that read the customer behind a polymorphic lookup."""
+    return f"{prefix}_account($select={_ACCOUNT}),{prefix}_contact($select={_CONTACT})"
+
+
+def select(customer: Customer) -> str:
+    return _ACCOUNT if customer.table == "account" else _CONTACT
+
+
+def expanded_customer(row: Row, prefix: str, field: str) -> CustomerRow:
+    """The customer of a row read with `expand(prefix)`; Unusable when there is none, or it was merged into another."""
+    for table in ("account", "contact"):
+        found = row.get(f"{prefix}_{table}")
+        if found:
+            return customer_row(Customer(table, found[f"{table}id"]), found, field)
+    gone = row.get(f"_{field.removesuffix('id')}id_value")
+    message = f"{field}: the customer {gone} does not exist any more." if gone else f"{field}: there is no customer."
+    raise Unusable(
+        message, reason="no_customer", field=field, next_step=f"Set {field} to an account or contact; then resume."
+    )
+
+
+def customer_row(customer: Customer, row: Row, field: str) -> CustomerRow:
+    if row.get("merged"):
+        raise Unusable(
+            f"{field}: {customer} was merged into {customer.table}:{row.get('_masterid_value')}.",
+            reason="customer_merged",
+            field=field,
+            next_step=f"Point {field} at the remaining record; then resume.",
+        )
+    return CustomerRow(
+        customer=customer,
+        name=row.get("name") or row.get("fullname") or "",
+        since=day(row, "createdon"),
+        rating=row.get("accountratingcode"),
+    )
+
+
+def mirror(program: Program, state: State, now: datetime) -> dict[str, Any]:
+    """The columns on account and contact that follow from a membership."""
+    today = now.date()
+    lots = {expiry: points for expiry, points in state.usable(today).items() if expiry < date.max}
+    expiring_on = min(lots, default=None)
+    tier = held_by(program, state, today)
+    above = next_tier(program, state, today)
+    return {
+        "loy_pointsbalance": state.balance,
+        "loy_pointspending": state.pending_points,
+        "loy_tiername": tier.name,
+        "loy_suggestedrating": tier.rating_code,
+        "loy_expiringpoints": lots[expiring_on] if expiring_on else 0,
+        "loy_expiringon": expiring_on,
+        "loy_nexttiername": above.tier.name if above else None,
+        "loy_nexttierdistance": above.spend if above else None,
+        "loy_membersince": state.since,
+        "loy_loyaltyasof": now.replace(microsecond=0),
+    }
+
+
+def rating(program: Program, before: State, after: State, current: int | None, now: datetime) -> tuple[int | None, str]:
+    """The rating to write (None: leave it), or why the present one is taken as set by hand.
+
+    A rating is ours to change when it is empty, the default, or the one we wrote for the tier held until now.
+    """
+    wanted = held_by(program, after, now.date()).rating_code
+    if not program.writes_rating or wanted is None or wanted == current:
+        return None, ""
+    ours = {None, DEFAULT_RATING, program.tier(before.tier).rating_code}
+    if current not in ours:
+        return None, f"Rating {current} was found on {now.date()} where {wanted} follows from the tier."
+    return wanted, ""

@@ -1,0 +1,124 @@
+"""Load and commit: a customer's ledger out of Dataverse and back, each in one request shared with other customers."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from connector.bus.change import Change
+from connector.dataverse import Create, DataverseClient, Get, Update, Upsert
+from connector.dataverse.odata import guid, moment, text
+from connector.identity import Customer
+from connector.loyalty.decisions import Decision
+from connector.loyalty.ledger import Entry, Kind, fold
+from connector.loyalty.program import Program
+from connector.rows import customers, ledger
+from connector.rows.choices import KIND
+from connector.rows.customers import CustomerRow
+from connector.rows.ledger import Membership
+from connector.rows.log import log_write
+
+type Write = Create | Update | Upsert
+
+_OF_INVOICES = " or ".join(f"loy_kind eq {KIND[kind]}" for kind in (Kind.EARN, Kind.MATURE, Kind.TAKEBACK))
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Everything one change writes. `answers` tell the rows that asked, for example a redemption."""
+
+    change: Change
+    program: Program | None
+    membership: Membership | None
+    customer: CustomerRow | None
+    decision: Decision
+    answers: tuple[Update, ...] = ()
+    attempt: int = 1
+    duration: float = 0.0
+
+
+class Store:
+    def __init__(self, client: DataverseClient, clock: Callable[[], datetime]) -> None:
+        self._client = client
+        self._clock = clock
+
+    def read(self, *paths: str) -> list[Any]:
+        """Rows (None where there is none), in one request that other threads share."""
+        return self._client.read(*(Get(path) for path in paths))
+
+    def caught_up(self, membership: Membership) -> Membership:
+        """The membership with entries folded in that its row does not know yet: a mass job appends them first."""
+        customer, state = membership.customer, membership.state
+        path = _entries(customer, f"loy_sequence gt {state.sequence}")
+        (rows,) = self.read(path)
+        state = fold((ledger.entry_of(customer, row) for row in rows), state)
+        return Membership(customer, state, membership.rating_override, membership.exists)
+
+    def customer(self, customer: Customer) -> CustomerRow | None:
+        """The account or contact itself; None when it does not exist any more."""
+        (row,) = self.read(f"{customer.entity_set}({customer.id})?$select={customers.select(customer)}")
+        return customers.customer_row(customer, row, "customer") if row and not row.get("merged") else None
+
+    def customer_keys(self, membership_ids: Iterable[str]) -> set[str]:
+        """Whose memberships these are."""
+        rows = self.read(*(f"loy_memberships({guid(found)})?$select=loy_customerkey" for found in membership_ids))
+        return {row["loy_customerkey"] for row in rows if row}
+
+    def invoice_entries_since(self, customer: Customer, since: datetime) -> list[Entry]:
+        """Entries for the customer's invoices of a moment and later, in ledger order."""
+        (rows,) = self.read(_entries(customer, f"loy_occurredon ge {moment(since)} and ({_OF_INVOICES})"))
+        return [ledger.entry_of(customer, row) for row in rows]
+
+    def commit(self, work: Commit) -> None:
+        """Entries, membership, mirrored columns, answers and log row in one change set: all or nothing.
+
+        Conflict when somebody else appended an entry meanwhile; NotFound when the customer was deleted meanwhile.
+        """
+        now = self._clock()
+        decision, membership = work.decision, work.membership
+        writes: list[Write] = []
+        if decision.entries and membership and work.program:
+            writes += self._ledger_writes(work, work.program, membership, now)
+        writes += work.answers
+        writes.append(log_write(work.change, decision, attempt=work.attempt, duration=work.duration, now=now))
+        self._client.commit(writes)
+
+    def _ledger_writes(self, work: Commit, program: Program, membership: Membership, now: datetime) -> list[Write]:
+        state, customer = work.decision.state, work.customer
+        row = ledger.membership_row(program, membership, state, customer.name if customer else "", now)
+        mirrored: list[Write] = []
+        if customer:
+            columns = customers.mirror(program, state, now)
+            if customer.customer.table == "account" and not membership.rating_override:
+                rating, by_hand = customers.rating(program, membership.state, state, customer.rating, now)
+                if rating is not None:
+                    columns["accountratingcode"] = rating
+                if by_hand:
+                    row |= {"loy_ratingoverride": True, "loy_ratingoverridereason": by_hand}
+            mirrored.append(Update(f"{customer.customer.entity_set}({customer.customer.id})", columns))
+        # Entries refer to the membership, so it comes first. It is a plain upsert: the entries' sequence guards it.
+        return [
+            Upsert(f"loy_memberships({membership.customer.membership_id})", row),
+            *(Create("loy_entries", ledger.entry_row(program, entry)) for entry in work.decision.entries),
+            *mirrored,
+        ]
+
+
+def document_entries_path(document: str) -> str:
+    """Entries of one document, of whichever customers; the range is served by the key on `loy_idempotencykey`."""
+    condition = f"startswith(loy_idempotencykey,{text(document + ':')})"
+    return f"loy_entries?$select={ledger.ENTRY}&$filter={condition}&$orderby=loy_sequence"
+
+
+def entry_path(entry_id: str) -> str:
+    return f"loy_entries({guid(entry_id)})?$select={ledger.ENTRY}"
+
+
+def entries_of(customer: Customer, rows: Iterable[dict[str, Any]]) -> list[Entry]:
+    """The entries among some rows that belong to a customer."""
+    return [ledger.entry_of(customer, row) for row in rows if row["_loy_membershipid_value"] == customer.membership_id]
+
+
+def _entries(customer: Customer, condition: str) -> str:
+    of_customer = f"_loy_membershipid_value eq {customer.membership_id}"
+    return f"loy_entries?$select={ledger.ENTRY}&$filter={of_customer} and {condition}&$orderby=loy_sequence"

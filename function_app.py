@@ -1,0 +1,15 @@
+"""Assembles the function app. A missing or malformed setting stops it here, with one line that names it."""
+
+import azure.functions as func
+
+from connector.settings import settings
+from functions.changes import changes
+from functions.events import events
+from functions.redemptions import redemptions
+from functions.schedules import schedules
+
+settings()
+
+app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
+for blueprint in (events, changes, redemptions, schedules):
+    app.register_functions(blueprint)

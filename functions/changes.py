@@ -1,0 +1,39 @@
+"""Session queue `loyalty-changes`: one change of one customer, one after another."""
+
+import logging
+import time
+
+import azure.functions as func
+
+from connector.app import app
+from connector.bus import Change, ChangeError
+from connector.dataverse import Transient
+from connector.rows.log import unreadable_write
+
+changes = func.Blueprint()
+_log = logging.getLogger("loyalty.changes")
+
+# While Dataverse is down, a message waits longer each time instead of using up its deliveries.
+_LONGEST_PAUSE = 30.0
+
+
+@changes.function_name("LoyaltyChange")
+@changes.service_bus_queue_trigger(
+    arg_name="message", queue_name="%CHANGES_QUEUE%", connection="ServiceBusConnection", is_sessions_enabled=True
+)
+def loyalty_change(message: func.ServiceBusMessage) -> None:
+    delivery = message.delivery_count or 1
+    try:
+        change = Change.parse(message.get_body())
+    except ChangeError as error:
+        body = message.get_body().decode("utf-8", "replace")
+        queue = app().settings.changes_queue
+        app().client.commit([unreadable_write(body, queue=queue, error=str(error), now=app().now())])
+        return
+    try:
+        decision = app().processor.process(change, delivery)
+    except Transient:
+        if delivery > 1:
+            time.sleep(min(_LONGEST_PAUSE, 2.0 ** (delivery - 1)))
+        raise
+    _log.info("%s %s %s: %s", change.id, change.subject, decision.outcome.value, decision.message)
