@@ -1,0 +1,511 @@
+"""An AMQP 1.0 client for Service Bus on python-qpid-proton's engine, driven by asyncio: one connection, many links.
+
+The SDK opens a connection for every session it accepts and takes half a second over it; the real host multiplexes
+links over one connection, and so does this.
+"""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import logging
+import time
+import urllib.parse
+import uuid
+from dataclasses import dataclass
+from typing import Any, Self
+
+from proton import (
+    UNDESCRIBED,
+    Array,
+    Collector,
+    Connection,
+    Data,
+    Event,
+    Message,
+    Session,
+    Terminus,
+    Transport,
+    symbol,
+    uint,
+)
+from proton import Delivery as ProtonDelivery
+from proton import Link as ProtonLink
+
+log = logging.getLogger(__name__)
+
+_TICKS_AT_EPOCH = 621_355_968_000_000_000  # .NET ticks (100 ns) of 1970-01-01
+_TOKEN_LIFETIME = 3600
+_ANSWER_WITHIN = 30.0
+
+
+class AmqpError(Exception):
+    """What the broker refused, or `connection-lost`."""
+
+    def __init__(self, condition: str, description: str = "") -> None:
+        super().__init__(f"{condition}: {description}" if description else condition)
+        self.condition = condition
+
+
+def connection_lost() -> AmqpError:
+    return AmqpError("connection-lost", "the connection to Service Bus ended")
+
+
+@dataclass(frozen=True)
+class ConnectionString:
+    """A parsed Service Bus connection string. ValueError names the part that is missing or wrong."""
+
+    host: str
+    port: int
+    key_name: str
+    key: str
+
+    def __repr__(self) -> str:
+        return f"ConnectionString({self.host}:{self.port})"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        parts = dict(part.split("=", 1) for part in text.strip().split(";") if "=" in part)
+        found = {name.strip().lower(): value.strip() for name, value in parts.items()}
+        for name in ("Endpoint", "SharedAccessKeyName", "SharedAccessKey"):
+            if not found.get(name.lower()):
+                raise ValueError(f"{name} is missing")
+        if found.get("usedevelopmentemulator") != "true":
+            raise ValueError("UseDevelopmentEmulator=true is missing: this host only talks to a local Service Bus")
+        address = urllib.parse.urlsplit(found["endpoint"])
+        if address.scheme != "sb" or not address.hostname:
+            raise ValueError("Endpoint must look like sb://localhost:5672")
+        return cls(address.hostname, address.port or 5672, found["sharedaccesskeyname"], found["sharedaccesskey"])
+
+    def token(self, path: str, now: float) -> str:
+        """A SAS token for the entity, good for an hour from `now` (Unix seconds)."""
+        resource = urllib.parse.quote_plus(f"sb://{self.host}:{self.port}/{path}")
+        expiry = int(now) + _TOKEN_LIFETIME
+        digest = hmac.new(self.key.encode(), f"{resource}\n{expiry}".encode(), hashlib.sha256).digest()
+        signature = urllib.parse.quote_plus(base64.b64encode(digest))
+        return f"SharedAccessSignature sr={resource}&sig={signature}&se={expiry}&skn={self.key_name}"
+
+
+class Delivery:
+    """A message under lock. Settle it once."""
+
+    def __init__(self, link: "ReceiverLink", handle: ProtonDelivery, raw: bytes) -> None:
+        self._link, self._handle, self.raw = link, handle, raw
+        self.echo: asyncio.Future[None] | None = None
+
+    async def complete(self) -> None:
+        await self._settle(ProtonDelivery.ACCEPTED)
+
+    async def abandon(self) -> None:
+        """Back to its place in the queue, delivery count one up."""
+        await self._settle(ProtonDelivery.MODIFIED)
+
+    async def _settle(self, outcome: Any) -> None:
+        """Sends the outcome and waits for the broker's answer; AmqpError if the lock or the link is gone."""
+        self._link.check()
+        if outcome == ProtonDelivery.MODIFIED:
+            self._handle.local.failed = True
+        self._handle.update(outcome)
+        self.echo = self._link.amqp.loop.create_future()
+        self._link.amqp.flush()
+        async with asyncio.timeout(_ANSWER_WITHIN):
+            await self.echo
+
+    def answered(self) -> None:
+        if not self._handle.settled:
+            return
+        remote, state = self._handle.remote, self._handle.remote_state
+        self._handle.settle()
+        if self.echo and not self.echo.done():
+            if state == ProtonDelivery.REJECTED and remote.condition:
+                self.echo.set_exception(AmqpError(remote.condition.name, remote.condition.description or ""))
+            else:
+                self.echo.set_result(None)
+
+    def lost(self, error: AmqpError) -> None:
+        if self.echo and not self.echo.done():
+            self.echo.set_exception(error)
+
+
+class Link:
+    def __init__(self, amqp: "Amqp", handle: ProtonLink) -> None:
+        self.amqp, self.name = amqp, handle.name
+        self.handle: ProtonLink | None = handle
+        self.opened: asyncio.Future[None] = amqp.loop.create_future()
+        self.closed: asyncio.Future[AmqpError] = amqp.loop.create_future()
+
+    def check(self) -> None:
+        if self.closed.done():
+            raise self.closed.result()
+
+    def close(self) -> None:
+        """Detaches at once; the broker's answer is awaited by nobody."""
+        if self.handle and not self.closed.done():
+            self.handle.close()
+            self.amqp.flush()
+            self.end(AmqpError("link-closed", "closed by this side"))
+
+    def end(self, error: AmqpError) -> None:
+        if not self.closed.done():
+            self.closed.set_result(error)
+        if not self.opened.done():
+            self.opened.set_exception(error)
+            self.opened.exception()  # seen: a link given up while it was opening is nobody's surprise
+
+    def delivered(self, delivery: ProtonDelivery) -> None:
+        raise NotImplementedError
+
+    def remote_opened(self) -> None:
+        if not self.opened.done():
+            self.opened.set_result(None)
+
+
+class ReceiverLink(Link):
+    """Messages arrive in `messages` as credit allows; None says that the link has ended."""
+
+    def __init__(self, amqp: "Amqp", handle: ProtonLink) -> None:
+        super().__init__(amqp, handle)
+        self.messages: asyncio.Queue[Delivery | None] = asyncio.Queue()
+        self.session_id: str | None = None
+        self.locked_until = 0.0  # Unix seconds, of a session's lock
+        self._unsettled: dict[int, Delivery] = {}
+
+    def flow(self, credit: int) -> None:
+        if self.handle and not self.closed.done():
+            self.handle.flow(credit)
+            self.amqp.flush()
+
+    def remote_opened(self) -> None:
+        assert self.handle is not None
+        filters = self.handle.remote_source.filter
+        filters.rewind()
+        if filters.next():
+            self.session_id = str((filters.get_object() or {}).get("com.microsoft:session-filter"))
+            ticks = (self.handle.remote_properties or {}).get("com.microsoft:locked-until-utc", 0)
+            self.locked_until = (int(ticks) - _TICKS_AT_EPOCH) / 1e7
+        super().remote_opened()
+
+    def delivered(self, delivery: ProtonDelivery) -> None:
+        assert self.handle is not None
+        known: Delivery | None = getattr(delivery, "ours", None)
+        if known:
+            known.answered()
+            if known.echo and known.echo.done():
+                self._unsettled.pop(id(known), None)
+        elif delivery.readable and not delivery.partial:
+            raw = bytes(self.handle.recv(delivery.pending) or b"")
+            self.handle.advance()
+            known = delivery.ours = Delivery(self, delivery, raw)
+            self._unsettled[id(known)] = known
+            self.messages.put_nowait(known)
+
+    def end(self, error: AmqpError) -> None:
+        super().end(error)
+        for delivery in self._unsettled.values():
+            delivery.lost(error)
+        self._unsettled.clear()
+        self.messages.put_nowait(None)
+
+
+class SenderLink(Link):
+    def __init__(self, amqp: "Amqp", handle: ProtonLink) -> None:
+        super().__init__(amqp, handle)
+        self._tags = 0
+
+    def send(self, message: Message) -> None:
+        self.check()
+        assert self.handle is not None
+        self._tags += 1
+        self.handle.delivery(str(self._tags))
+        self.handle.stream(message.encode())
+        self.handle.advance()
+        self.amqp.flush()
+
+    def delivered(self, delivery: ProtonDelivery) -> None:
+        if delivery.settled:
+            delivery.settle()
+
+
+class RequestLink:
+    """A pair of links on `$cbs` or `<entity>/$management`: requests out, answers in, matched by message id."""
+
+    def __init__(self, amqp: "Amqp", address: str) -> None:
+        self._amqp, self._address = amqp, address
+        self._sender = amqp.sender(address)
+        self._receiver = amqp.receiver(address, settled=True)
+        self._receiver.flow(100)
+        self._waiting: dict[uuid.UUID, asyncio.Future[Message]] = {}
+        self._reader = amqp.loop.create_task(self._read())
+
+    async def request(self, properties: dict[str, Any], body: Any) -> Any:
+        """The answering message; AmqpError if its status is not 2xx or the connection ends, TimeoutError after 30 s."""
+        self._sender.check()
+        message: Any = Message(body=body, reply_to=self._address)
+        message.id, message.inferred = uuid.uuid4(), False
+        message.properties = properties
+        answer = self._waiting[message.id] = self._amqp.loop.create_future()
+        self._sender.send(message)
+        try:
+            async with asyncio.timeout(_ANSWER_WITHIN):
+                found: Any = await answer
+        finally:
+            self._waiting.pop(message.id, None)
+        status = found.properties.get("statusCode", found.properties.get("status-code", 500))
+        if not 200 <= status < 300:
+            description = found.properties.get("statusDescription", found.properties.get("status-description", ""))
+            raise AmqpError(str(found.properties.get("errorCondition") or f"status-{status}"), str(description))
+        return found
+
+    async def _read(self) -> None:
+        while delivery := await self._receiver.messages.get():
+            message: Any = Message()
+            message.decode(delivery.raw)
+            waiting = self._waiting.get(message.correlation_id)
+            if waiting and not waiting.done():
+                waiting.set_result(message)
+            self._receiver.flow(1)
+        error = self._receiver.closed.result()
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(error)
+
+
+def _uuids(token: uuid.UUID) -> Any:
+    array: Any = Array
+    return array(UNDESCRIBED, Data.UUID, token)
+
+
+class Amqp(asyncio.Protocol):
+    """One open connection. Make it with `connect`; `closed` tells its end. Everything runs in the event loop."""
+
+    def __init__(self, name: str) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.closed: asyncio.Future[AmqpError] = self.loop.create_future()
+        self._opened: asyncio.Future[None] = self.loop.create_future()
+        self._links: dict[str, Link] = {}
+        self._management: dict[str, RequestLink] = {}
+        self._names = 0
+        self._socket: asyncio.Transport | None = None
+        self._flushing = False
+        self._tick: asyncio.TimerHandle | None = None
+        self._renewal: asyncio.Task[None] | None = None
+        self._connection, self._transport, self._collector = Connection(), Transport(), Collector()
+        self._connection.container = name
+        self._connection.collect(self._collector)
+
+    @classmethod
+    async def connect(cls, address: ConnectionString, entities: list[str], name: str) -> Self:
+        """Opens the connection and authorizes it for `entities`; OSError, TimeoutError or AmqpError if that fails."""
+        amqp = cls(name)
+        amqp._connection.hostname = address.host
+        async with asyncio.timeout(_ANSWER_WITHIN):
+            await amqp.loop.create_connection(lambda: amqp, address.host, address.port)
+            try:
+                await amqp._opened
+                tokens = RequestLink(amqp, "$cbs")
+                await amqp._authorize(tokens, address, entities)
+            except BaseException:
+                amqp.close()
+                raise
+        amqp._renewal = amqp.loop.create_task(amqp._keep_authorized(tokens, address, entities))
+        return amqp
+
+    async def _authorize(self, tokens: RequestLink, address: ConnectionString, entities: list[str]) -> None:
+        for entity in entities:
+            await tokens.request(
+                {
+                    "operation": "put-token",
+                    "type": "servicebus.windows.net:sastoken",
+                    "name": f"sb://{address.host}:{address.port}/{entity}",
+                },
+                address.token(entity, time.time()),
+            )
+
+    async def _keep_authorized(self, tokens: RequestLink, address: ConnectionString, entities: list[str]) -> None:
+        while True:
+            await asyncio.sleep(_TOKEN_LIFETIME * 0.9)
+            try:
+                await self._authorize(tokens, address, entities)
+            except (AmqpError, TimeoutError) as error:
+                log.warning("Service Bus did not renew the authorization: %s", error)
+                self.close()
+                return
+
+    def receiver(self, address: str, settled: bool = False) -> ReceiverLink:
+        handle = self._session.receiver(self._name(address))
+        handle.source.address = address
+        handle.target.address = address if settled else handle.name
+        if not settled:
+            handle.snd_settle_mode, handle.rcv_settle_mode = ProtonLink.SND_UNSETTLED, ProtonLink.RCV_SECOND
+        return self._open(ReceiverLink(self, handle))
+
+    def next_session(self, queue: str, wait: float) -> ReceiverLink:
+        """Asks for any free session with messages; `opened` fails with com.microsoft:timeout after `wait` seconds."""
+        handle = self._session.receiver(self._name(queue))
+        handle.source.address, handle.target.address = queue, handle.name
+        handle.source.filter.put_dict({symbol("com.microsoft:session-filter"): None})
+        handle.snd_settle_mode, handle.rcv_settle_mode = ProtonLink.SND_UNSETTLED, ProtonLink.RCV_SECOND
+        handle.properties = {symbol("com.microsoft:timeout"): uint(int(wait * 1000))}
+        return self._open(ReceiverLink(self, handle))
+
+    def sender(self, address: str) -> SenderLink:
+        handle = self._session.sender(self._name(address))
+        handle.source.address = handle.target.address = address
+        return self._open(SenderLink(self, handle))
+
+    async def renew_session(self, queue: str, link: ReceiverLink) -> float:
+        """Renews the session's lock; its new end in Unix seconds."""
+        body = {"session-id": link.session_id}
+        answer = await self._manage(queue, "renew-session-lock", body, link)
+        return float(answer["expiration"]) / 1000
+
+    async def renew_message(self, queue: str, link: ReceiverLink, token: uuid.UUID) -> float:
+        """Renews one message's lock; its new end in Unix seconds."""
+        body = {"lock-tokens": _uuids(token)}
+        answer = await self._manage(queue, "renew-lock", body, link)
+        expirations = answer["expirations"]
+        return float((expirations.elements if hasattr(expirations, "elements") else expirations)[0]) / 1000
+
+    async def _manage(self, queue: str, operation: str, body: dict[str, Any], link: ReceiverLink) -> Any:
+        pair = self._management.get(queue)
+        if pair is None:
+            pair = self._management[queue] = RequestLink(self, f"{queue}/$management")
+        properties = {
+            "operation": f"com.microsoft:{operation}",
+            "type": "entity-mgmt",
+            "com.microsoft:server-timeout": uint(int(_ANSWER_WITHIN * 1000)),
+            "associated-link-name": link.name,
+        }
+        return (await pair.request(properties, body)).body
+
+    def close(self) -> None:
+        if self._renewal:
+            self._renewal.cancel()
+        if self._socket and not self.closed.done():
+            self._connection.close()
+            self._pump()
+            self._socket.close()
+
+    def flush(self) -> None:
+        """Writes what the engine has pending, once for all that this turn of the loop does."""
+        if not self._flushing:
+            self._flushing = True
+            self.loop.call_soon(self._pump)
+
+    def _name(self, address: str) -> str:
+        self._names += 1
+        return f"{address}-{self._names}"
+
+    def _open[L: Link](self, link: L) -> L:
+        assert link.handle is not None
+        if self.closed.done():
+            link.end(self.closed.result())
+            return link
+        self._links[link.name] = link
+        link.handle.open()
+        self.flush()
+        return link
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._socket = transport
+        self._transport.idle_timeout = 60
+        self._transport.sasl().allowed_mechs("ANONYMOUS")
+        self._transport.bind(self._connection)
+        self._connection.open()
+        self._session: Session = self._connection.session()
+        self._session.open()
+        self._pump()
+        self._beat()
+
+    def data_received(self, data: bytes) -> None:
+        while data:
+            room = self._transport.capacity()
+            if room <= 0:
+                break
+            self._transport.push(data[:room])
+            data = data[room:]
+            self._dispatch()
+        self._pump()
+
+    def connection_lost(self, reason: Exception | None) -> None:
+        if self._tick:
+            self._tick.cancel()
+        if self._renewal:
+            self._renewal.cancel()
+        error = connection_lost()
+        if not self._opened.done():
+            self._opened.set_exception(error)
+        if not self.closed.done():
+            self.closed.set_result(error)
+        for link in list(self._links.values()):
+            link.end(error)
+            link.handle = None
+        self._links.clear()
+
+    def _beat(self) -> None:
+        """Keeps the connection alive, and notices when the broker is not."""
+        due = self._transport.tick(self.loop.time())
+        self._pump()
+        wait = max(0.1, due - self.loop.time()) if due else 30.0
+        self._tick = self.loop.call_later(wait, self._beat)
+
+    def _pump(self) -> None:
+        self._flushing = False
+        self._dispatch()
+        if not self._socket or self._socket.is_closing():
+            return
+        while (pending := self._transport.pending()) > 0:
+            self._socket.write(self._transport.peek(pending) or b"")
+            self._transport.pop(pending)
+        if pending < 0:
+            self._socket.close()
+
+    def _dispatch(self) -> None:
+        while event := self._collector.peek():
+            try:
+                self._handle(event)
+            finally:
+                self._collector.pop()
+
+    def _handle(self, event: Any) -> None:
+        match event.type:
+            case Event.DELIVERY:
+                delivery = event.delivery
+                link = self._links.get(delivery.link.name)
+                if link and link.handle:
+                    link.delivered(delivery)
+            case Event.LINK_REMOTE_OPEN:
+                link = self._links.get(event.link.name)
+                # a refusal is an attach without source and target; the reason follows in the detach
+                refused = link and link.handle and self._is_refusal(link.handle)
+                if link and link.handle and not refused and not link.closed.done():
+                    link.remote_opened()
+            case Event.LINK_REMOTE_CLOSE | Event.LINK_REMOTE_DETACH:
+                link = self._links.pop(event.link.name, None)
+                if link and link.handle:
+                    condition = link.handle.remote_condition
+                    link.handle.close()
+                    link.handle.free()
+                    link.handle = None
+                    name, text = (condition.name, condition.description) if condition else ("link-closed", "")
+                    link.end(AmqpError(name, text or ""))
+            case Event.CONNECTION_REMOTE_OPEN:
+                if not self._opened.done():
+                    self._opened.set_result(None)
+            case Event.CONNECTION_REMOTE_CLOSE | Event.SESSION_REMOTE_CLOSE:
+                condition = event.connection.remote_condition
+                log.info("Service Bus closed the connection: %s", condition.name if condition else "no reason given")
+                if self._socket:
+                    self._socket.close()
+            case Event.TRANSPORT_ERROR:
+                log.warning("AMQP error: %s", self._transport.condition)
+                if self._socket:
+                    self._socket.close()
+
+    @staticmethod
+    def _is_refusal(handle: ProtonLink) -> bool:
+        terminus = handle.remote_source if handle.is_receiver else handle.remote_target
+        return bool(terminus.type == Terminus.UNSPECIFIED or terminus.address is None)
