@@ -22,7 +22,7 @@ from connector.loyalty.history import posted
 from connector.loyalty.ledger import Entry, Kind, LedgerError, State, month_of
 from connector.loyalty.program import Program
 from connector.loyalty.tiers import held
-from connector.rows import customers, ledger, wishes
+from connector.rows import ledger, wishes
 from connector.rows.choices import RedemptionStatus, RedemptionType
 from connector.rows.invoices import INVOICE_SELECT, invoice_of
 from connector.rows.values import Row, Unusable
@@ -67,10 +67,9 @@ class Audit:
         ids = [customer.id for customer in members.values()]
         accounts = [c.id for c in members.values() if c.table == "account"] or [_NOBODY]
         contacts = [c.id for c in members.values() if c.table == "contact"] or [_NOBODY]
+        of_members = any_of("_loy_membershipid_value", list(members))
         entries, invoices, redemptions, account_rows, contact_rows = self._client.read(
-            Get(
-                f"loy_entries?$select={ledger.ENTRY}&$filter={any_of('_loy_membershipid_value', list(members))}&$orderby=loy_sequence"
-            ),
+            Get(f"loy_entries?$select={ledger.ENTRY}&$filter={of_members}&$orderby=loy_sequence"),
             Get(f"invoices?{INVOICE_SELECT}&$filter={any_of('_customerid_value', ids)}"),
             Get(f"loy_redemptions?$select={wishes.REDEMPTION}&$filter={any_of('_loy_customerid_value', ids)}"),
             Get(f"accounts?$select={_MIRROR}&$filter={any_of('accountid', accounts)}"),
@@ -136,7 +135,9 @@ class Audit:
         for invoice in sorted(self._readable(rows), key=lambda i: (i.invoiced_on.replace(microsecond=0), i.document)):
             self.report.counts["invoices"] += 1
             have = documents.pop(invoice.document, None)
-            expected_spend, expected = self._expected(invoice, have and have.rule_version, spend, earned, state)
+            expected_spend, expected = self._expected(
+                invoice, have.rule_version if have else None, spend, earned, state
+            )
             month = month_of(invoice.invoiced_on)
             spend[month] += expected_spend
             earned[month] += expected

@@ -12,9 +12,9 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
 from .auth import TokenProvider
 from .errors import DataverseError, OutcomeUnknown, Transient
-from .group import GroupCommit, Unit
+from .group import RATE, GroupCommit, Unit
 from .odata import Get, Part, Response, Row, Write, decode, encode, escaped, id_of
-from .transport import Counters, Pressure, Transport, error_of
+from .transport import Counters, Pressure, Transport, absolute, error_of
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +33,11 @@ class DataverseClient:
 
     ``url`` is the environment's (``https://org.crm.dynamics.com``), ``ca_file`` a certificate authority to trust instead
     of the public ones, ``slots`` the most requests at once for ``read`` and ``commit``, ``max_operations`` the most
-    operations in one of those requests. Every call repeats what is worth repeating for ``deadline`` seconds, which must
-    be less than the lock on the message being processed; then it raises the last error.
+    operations in one of those requests. ``requests_per_second`` is their number in the long run: raise it for an
+    environment with several web servers, lower it where several processes share the application user.
+
+    Every call repeats what is worth repeating for ``deadline`` seconds, which must be less than the lock on the message
+    being processed; then it raises the last error. ``timeout`` is in seconds too, for each wait on the socket.
 
     Everything raises ``DataverseError``: ``Transient`` when the deadline passed, ``Terminal`` when repeating is useless.
     """
@@ -47,6 +50,7 @@ class DataverseClient:
         ca_file: str | None = None,
         slots: int = 4,
         max_operations: int = 50,
+        requests_per_second: float = RATE,
         deadline: float = 25.0,
         timeout: float = 20.0,
         clock: Callable[[], float] = time.monotonic,
@@ -69,6 +73,7 @@ class DataverseClient:
             clock=clock,
             slots=slots,
             max_operations=max_operations,
+            rate=requests_per_second,
             timeout=timeout,
             departed=self._count_batch,
         )
@@ -168,7 +173,7 @@ class DataverseClient:
         """
         text = None if body is None else encode(body)
         # A next link is the server's own spelling and stays as it is.
-        part = Part(method, path if "://" in path else escaped(path), tuple((headers or {}).items()), text)
+        part = Part(method, path if absolute(path) else escaped(path), tuple((headers or {}).items()), text)
         repeat_lost = method != "POST" if repeatable is None else repeatable
 
         def attempt(until: float) -> Response:

@@ -5,8 +5,8 @@ first in the queue when a slot is free becomes the leader: it takes along what e
 own thread and hands everybody their replies. Nobody dispatches in the background, so nothing is left to stop.
 
 Batches grow by themselves with the load: a unit that finds a free slot leaves at once, and those that arrive while all
-slots are taken leave together. Fewer slots mean larger batches; four requests running all the time use up the
-execution time that the service grants (1,200 s in 300 s), so more would buy nothing.
+slots are taken leave together. Four requests running all the time use up the execution time that the service grants
+(1,200 s in 300 s), so more slots would buy nothing; a token bucket keeps short requests within the granted number.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from .odata import Part, Response
 from .transport import API, Pressure, operation
 
 RATE = 20.0  # requests a second: 6,000 in 300 s, which Dataverse grants a user on each of its web servers
+BURST = 15.0  # seconds' worth of requests that may be sent at once after a quiet time
 MAX_BYTES = 4 * 1024 * 1024
 
 
@@ -82,8 +83,9 @@ class _Rider:
 class GroupCommit:
     """``submit`` from any number of threads.
 
-    ``slots`` bounds requests at once (fewer if the service recommends fewer); ``max_operations`` and ``max_bytes`` bound
-    a batch, but a unit is never split. ``departed`` is told the number of units and of operations of each batch.
+    ``slots`` bounds requests at once (fewer if the service recommends fewer), ``rate`` requests a second in the long run,
+    ``max_operations`` what a batch holds; a unit is never split. ``timeout`` is in seconds, for each wait on the socket.
+    ``departed`` is told the number of units and of operations of each batch.
     """
 
     def __init__(
@@ -100,6 +102,8 @@ class GroupCommit:
     ) -> None:
         if slots < 1:
             raise ValueError(f"slots: {slots} is less than 1")
+        if rate <= 0:
+            raise ValueError(f"rate: {rate} is not more than 0")
         if not 1 <= max_operations <= batch.MAX_OPERATIONS:
             raise ValueError(f"max_operations: {max_operations} is not between 1 and {batch.MAX_OPERATIONS}")
         self._send = send
@@ -115,7 +119,7 @@ class GroupCommit:
         self._changed = threading.Condition(self._lock)  # arrivals and landings
         self._boarding = False
         self._taken = 0  # slots
-        self._tokens, self._filled_at = rate, clock()
+        self._tokens, self._filled_at = rate * BURST, clock()
         self._closed = False
 
     def submit(self, unit: Unit, deadline: float) -> list[Response]:
@@ -141,6 +145,11 @@ class GroupCommit:
         if isinstance(rider.outcome, list):
             return rider.outcome
         raise rider.outcome or unit.unanswered("the request was abandoned")
+
+    @property
+    def waiting(self) -> int:
+        """Units that have not departed yet, those of leaders aside."""
+        return len(self._queue)
 
     def close(self) -> None:
         """Refuse new units and return when those on their way have arrived."""
@@ -216,7 +225,7 @@ class GroupCommit:
         """
         now = self._clock()
         filled = self._tokens + (now - self._filled_at) * self._rate
-        self._tokens, self._filled_at = min(self._rate, filled), now
+        self._tokens, self._filled_at = min(self._rate * BURST, filled), now
         if self._tokens < 1:
             self._changed.wait_for(lambda: self._taken == 1 or self._full(leader), (1 - self._tokens) / self._rate)
         self._tokens = max(-self._rate, self._tokens - 1)

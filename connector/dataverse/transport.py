@@ -143,12 +143,11 @@ class Transport:
         return response
 
     def url(self, path: str) -> str:
-        """The absolute URL of a path. An absolute one (a next link) must belong to the same environment."""
-        if "://" not in path.partition("?")[0]:
+        """The absolute URL of a path. ``Terminal`` for one of another environment: it gets no token of ours."""
+        if not absolute(path):
             return f"{self.origin}{API}{path}"
-        parts = urlsplit(path)
-        if f"{parts.scheme}://{parts.netloc}" != self.origin:
-            raise ValueError(f"{parts.scheme}://{parts.netloc} is not {self.origin}: it gets no token of ours")
+        if _server(path) != _server(self.origin):
+            raise Terminal(f"a link leads away from {self.origin}")
         return path
 
     def close(self) -> None:
@@ -174,6 +173,16 @@ class Transport:
         self.counters.add(bytes_received=len(response.body))
         self.pressure.observe(response)
         return response
+
+
+def absolute(path: str) -> bool:
+    """Whether this is a whole URL, as next links are."""
+    return "://" in path.partition("?")[0]
+
+
+def _server(url: str) -> tuple[str, str | None, int]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or 443
 
 
 def error_of(response: Response, part: Part) -> DataverseError:
