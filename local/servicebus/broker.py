@@ -1,0 +1,340 @@
+"""The broker: a namespace behind AMQP connections, on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import threading
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from local.servicebus.amqp import performatives as p
+from local.servicebus.amqp.connection import Connection
+from local.servicebus.amqp.link import Inbound, Link, address
+from local.servicebus.amqp.message import Request
+from local.servicebus.amqp.performatives import AmqpError
+from local.servicebus.amqp.session import Session
+from local.servicebus.amqp.types import Described, Int, Symbol
+from local.servicebus.config import NamespaceConfig
+from local.servicebus.faults import Dials, Faults
+from local.servicebus.gateway.authorization import audience_of, check_token, covers, entity_path
+from local.servicebus.gateway.links import Sender, SessionReceiver, amqp_error, receiver
+from local.servicebus.gateway.management import Management
+from local.servicebus.gateway.requests import Answer, AnswerLink, RequestLink
+from local.servicebus.model.agenda import Clock
+from local.servicebus.model.errors import NotFound, NotImplementedByBroker, ServiceBusError, Unauthorized
+from local.servicebus.model.namespace import Namespace
+from local.servicebus.model.queue import DeadLetterQueue
+from local.servicebus.model.store import NoStore
+from local.servicebus.sqlite_store import SqliteStore
+
+log = logging.getLogger(__name__)
+
+DEFAULT_KEYS = {"RootManageSharedAccessKey": "SAS_KEY_VALUE"}  # the literal key of the official emulator
+_CBS = "$cbs"
+_MANAGEMENT = "/$management"
+
+
+@dataclass(slots=True)
+class _Client:
+    """What the broker knows of a connection beyond AMQP."""
+
+    granted: dict[str, datetime] = field(default_factory=dict)  # path -> end of the token for it
+    answers: list[AnswerLink] = field(default_factory=list)
+    sessions: dict[SessionReceiver, None] = field(default_factory=dict)
+
+
+class Gateway:
+    """Owner of the connections: turns attaches into links, and writes answers only after the store has committed."""
+
+    container_id = "local-servicebus"
+    sasl_mechanisms: tuple[str, ...] = ("MSSBCBS", "ANONYMOUS", "EXTERNAL")
+
+    def __init__(
+        self, namespace: Namespace, store: NoStore | SqliteStore, clock: Clock, keys: Mapping[str, str], faults: Faults
+    ) -> None:
+        self.namespace = namespace
+        self.faults = faults
+        self.clients: dict[Connection, _Client] = {}
+        self.accepted_connections = 0
+        self._store = store
+        self._clock = clock
+        self._keys = keys
+        self._loop = asyncio.get_running_loop()
+        self._dirty: dict[Connection, None] = {}
+        self._flush_is_due = False
+        self._alarm: asyncio.TimerHandle | None = None
+
+    # -- turns: changes, commit, then writing
+
+    def changed(self) -> None:
+        """Something happened: commit and write at the end of this turn of the loop, together with all else that happens in it."""
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            self._loop.call_soon(self._flush)
+
+    def wrote(self, connection: Connection) -> None:
+        self._dirty[connection] = None
+        self.changed()
+
+    def _flush(self) -> None:
+        self._flush_is_due = False
+        self._store.commit()
+        dirty, self._dirty = self._dirty, {}
+        for connection in dirty:
+            if self.faults.dials.delay_ms:
+                self._loop.call_later(self.faults.dials.delay_ms / 1000, connection.flush)
+            else:
+                connection.flush()
+        self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        due = self.namespace.agenda.next_due()
+        if due is not None:
+            seconds = (due - self._clock()).total_seconds()
+            # A far alarm is set again on the way: timers of the loop do not reach across months.
+            self._alarm = self._loop.call_later(min(max(seconds, 0), 3600), self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self.namespace.agenda.run_due(self._clock())
+        self.changed()
+
+    # -- connections
+
+    def connected(self, connection: Connection) -> None:
+        self.accepted_connections += 1
+        self.clients[connection] = _Client()
+
+    def disconnected(self, connection: Connection) -> None:
+        self.clients.pop(connection, None)
+        self.changed()
+
+    def authenticates(self, mechanism: str, response: bytes) -> bool:
+        return True  # the claim is checked by $cbs
+
+    def received(self, connection: Connection, performative: p.Performative) -> bool:
+        self.changed()
+        if isinstance(performative, p.Transfer | p.Disposition) and self.faults.strikes(
+            self.faults.dials.drop_connection
+        ):
+            connection.drop()
+            return False
+        return True
+
+    def link(self, session: Session, attach: p.Attach) -> Link:
+        try:
+            return self._receiving(session, attach) if attach.role else self._sending(session, attach)
+        except ServiceBusError as error:
+            raise amqp_error(error) from error
+
+    def _sending(self, session: Session, attach: p.Attach) -> Inbound:
+        if isinstance(attach.target, Described) and attach.target.descriptor == p.COORDINATOR:
+            raise NotImplementedByBroker("Transactions are not supported.")
+        path = self._path(attach.target)
+        client = self.clients[session.connection]
+
+        def find(link: RequestLink, request: Request) -> AnswerLink | None:
+            fitting = [answers for answers in client.answers if answers.node == link.node]
+            named = [answers for answers in fitting if answers.reply_to == request.reply_to]
+            candidates = named or fitting
+            return candidates[-1] if candidates else None
+
+        if path == _CBS:
+            return RequestLink(session, attach, path, self._put_token, find)
+        self._authorize(client, path)
+        if path.endswith(_MANAGEMENT):
+            entity = self.namespace.entity(path.removesuffix(_MANAGEMENT))
+            management = Management(entity, lambda: list(client.sessions))
+            return RequestLink(session, attach, path, lambda link, request: management.answer(request), find)
+        entity = self.namespace.entity(path)
+        if isinstance(entity, DeadLetterQueue) or "/subscriptions/" in path:
+            raise NotImplementedByBroker(f"Messages cannot be sent to {entity.name}.")
+        return Sender(session, attach, entity, self.faults.refuse_busy)
+
+    def _receiving(self, session: Session, attach: p.Attach) -> Link:
+        path = self._path(attach.source)
+        client = self.clients[session.connection]
+        if path == _CBS or path.endswith(_MANAGEMENT):
+            if path != _CBS:
+                self._authorize(client, path)
+                self.namespace.entity(path.removesuffix(_MANAGEMENT))
+            answers = AnswerLink(session, attach, path, client.answers.remove)
+            client.answers.append(answers)
+            return answers
+        self._authorize(client, path)
+        link = receiver(session, attach, self.namespace.queue(path))
+        if isinstance(link, SessionReceiver):
+            client.sessions[link] = None
+        return link
+
+    def _path(self, terminus: Any) -> str:
+        name = address(terminus)
+        if not name:
+            raise NotFound("A link needs the address of an entity.")
+        return entity_path(name)
+
+    def _authorize(self, client: _Client, path: str) -> None:
+        now = self._clock()
+        if not any(covers(granted, path) and end > now for granted, end in client.granted.items()):
+            raise Unauthorized(f"Unauthorized access. 'Listen' or 'Send' claims are required on '{path}'.")
+
+    def _put_token(self, link: RequestLink, request: Request) -> Answer:
+        try:
+            if request.properties.get("operation") != "put-token":
+                raise NotImplementedByBroker("put-token is the only operation of $cbs.")
+            audience = audience_of(request.properties.get("name"))
+            end = check_token(request.body, audience, self._keys, self._clock())
+            path = entity_path(audience)
+            if path:
+                self.namespace.entity(path.removesuffix(_MANAGEMENT))
+        except ServiceBusError as error:
+            status = {"status-code": Int(error.status), "status-description": str(error)}
+            return status | {"error-condition": Symbol(error.condition)}, None
+        self.clients[link.session.connection].granted[path] = end
+        return {"status-code": Int(202), "status-description": "Accepted"}, None
+
+
+class Broker:
+    """A running broker. Use as a context manager: it listens on loopback in a thread of its own.
+
+    home: folder of the durable store (None: in memory). port 0: any free one. keys: SAS key name -> key.
+    """
+
+    def __init__(
+        self,
+        config: NamespaceConfig,
+        *,
+        home: Path | None = None,
+        port: int = 0,
+        keys: Mapping[str, str] | None = None,
+        dials: Dials | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._config = config
+        self._home = home
+        self._keys = dict(keys or DEFAULT_KEYS)
+        self._dials = dials
+        self._clock = clock or (lambda: datetime.now(UTC))
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="servicebus", daemon=True)
+        self._servers: list[asyncio.Server] = []
+        self._store: NoStore | SqliteStore = NoStore()
+        self.port = port
+
+    @property
+    def connection_string(self) -> str:
+        name, key = next(iter(self._keys.items()))
+        return (
+            f"Endpoint=sb://localhost:{self.port};SharedAccessKeyName={name};SharedAccessKey={key};"
+            "UseDevelopmentEmulator=true;"
+        )
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        try:
+            self._run(self._start())
+        except BaseException:
+            self._end_loop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._run(self._stop())
+        self._end_loop()
+
+    def statistics(self) -> dict[str, Any]:
+        """Counters of each queue, and connections: as the admin endpoint shows them."""
+        return self.call(self._statistics)
+
+    def set_faults(self, dials: Dials) -> None:
+        self.call(lambda: self._gateway.faults.set(dials))
+
+    def faults(self) -> Dials:
+        return self.call(lambda: self._gateway.faults.dials)
+
+    def drop_connections(self) -> int:
+        """Break every connection at once; returns how many there were."""
+        return self.call(self._drop_connections)
+
+    def call[T](self, action: Callable[[], T]) -> T:
+        """Run something in the broker's thread, between two turns."""
+
+        async def run() -> T:
+            return action()
+
+        return self._run(run())
+
+    def _run[T](self, work: Coroutine[Any, Any, T]) -> T:
+        future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
+        return future.result()
+
+    async def _start(self) -> None:
+        sockets = listen(self.port)
+        self.port = sockets[0].getsockname()[1]
+        if self._home is not None:
+            self._home.mkdir(parents=True, exist_ok=True)
+            self._store = SqliteStore(self._home / "servicebus.sqlite")
+        namespace = Namespace(self._config.queues, self._config.topics, clock=self._clock, store=self._store)
+        self._gateway = Gateway(namespace, self._store, self._clock, self._keys, Faults(self._dials))
+        self._gateway.changed()
+        for item in sockets:
+            server = await self._loop.create_server(lambda: Connection(self._gateway), sock=item, backlog=1024)
+            self._servers.append(server)
+
+    async def _stop(self) -> None:
+        for server in self._servers:
+            server.close()
+        for connection in list(self._gateway.clients):
+            connection.close(AmqpError("amqp:connection:forced", "The broker is shutting down."))
+        self._store.commit()
+        for connection in list(self._gateway.clients):
+            connection.flush()
+            connection.drop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                while self._gateway.clients:
+                    await asyncio.sleep(0)
+        if isinstance(self._store, SqliteStore):
+            self._store.close()
+
+    def _end_loop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _statistics(self) -> dict[str, Any]:
+        gateway = self._gateway
+        return {
+            "queues": gateway.namespace.statistics(),
+            "connections": {"open": len(gateway.clients), "accepted": gateway.accepted_connections},
+        }
+
+    def _drop_connections(self) -> int:
+        connections = list(self._gateway.clients)
+        for connection in connections:
+            connection.drop()
+        return len(connections)
+
+
+def listen(port: int) -> Sequence[socket.socket]:
+    """Sockets on both loopback addresses (clients try each address of localhost in turn), on one port."""
+    first = socket.create_server(("127.0.0.1", port), backlog=1024)
+    sockets = [first]
+    if socket.has_ipv6:
+        with contextlib.suppress(OSError):
+            address6 = ("::1", first.getsockname()[1])
+            sockets.append(socket.create_server(address6, family=socket.AF_INET6, backlog=1024))
+    return sockets

@@ -1,0 +1,67 @@
+"""`python -m local servicebus`: the broker as a process."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import signal
+import sqlite3
+import sys
+import threading
+from pathlib import Path
+
+from local.servicebus import admin, config
+from local.servicebus.broker import Broker
+from local.servicebus.faults import Dials, dials_from
+
+
+def main(argv: list[str]) -> int:
+    """Run until SIGTERM or Ctrl-C. Prints `ready {json}` when it listens. Returns the exit code."""
+    options = _parser().parse_args(argv)
+    logging.basicConfig(level=options.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        entities = config.read(options.config)
+        dials = _dials(options)
+        with Broker(entities, home=options.home, port=options.port, dials=dials) as broker:
+            endpoint = admin.serve(broker, options.admin_port)
+            ready = {
+                "port": broker.port,
+                "admin_port": endpoint.server_port,
+                "admin_url": f"http://127.0.0.1:{endpoint.server_port}",
+                "connection_string": broker.connection_string,
+            }
+            print("ready", json.dumps(ready), flush=True)
+            stop.wait()
+            endpoint.shutdown()
+            endpoint.server_close()
+    except (config.ConfigError, ValueError, OSError, sqlite3.Error) as error:
+        print(f"servicebus: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m local servicebus", description=__doc__)
+    parser.add_argument(
+        "--config", type=Path, required=True, help="entities, in the official emulator's config.json form"
+    )
+    parser.add_argument("--port", type=int, default=5672, help="AMQP port, 0 for any free one")
+    parser.add_argument("--admin-port", type=int, default=0, help="port of the admin endpoint, 0 for any free one")
+    parser.add_argument("--home", type=Path, help="folder to keep messages in; without it they are kept in memory only")
+    parser.add_argument("--log-level", default="warning", choices=["debug", "info", "warning", "error"])
+    faults = parser.add_argument_group("faults")
+    faults.add_argument("--drop-connection", type=float, default=0.0, metavar="RATE")
+    faults.add_argument("--lose-session-lock", type=float, default=0.0, metavar="RATE")
+    faults.add_argument("--server-busy", type=float, default=0.0, metavar="RATE")
+    faults.add_argument("--delay-ms", type=float, default=0.0)
+    faults.add_argument("--fault-seed", type=int, default=1)
+    return parser
+
+
+def _dials(options: argparse.Namespace) -> Dials:
+    names = ("drop_connection", "lose_session_lock", "server_busy", "delay_ms")
+    return dials_from({name: getattr(options, name) for name in names} | {"seed": options.fault_seed})
