@@ -34,11 +34,11 @@ def component_id(kind: str, name: str) -> UUID:
     return uuid5(_IDS, f"{kind}/{name}")
 
 
-class _Source(BaseModel):
+class Source(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Column(_Source):
+class Column(Source):
     """A column. `type` is the Dataverse attribute type; `Customer` is the lookup to account or contact."""
 
     schema_name: str = Field(pattern=_SCHEMA_NAME)
@@ -99,7 +99,7 @@ class Column(_Source):
         return self.type in ("Lookup", "Customer")
 
 
-class Key(_Source):
+class Key(Source):
     """An alternate key over columns given by logical name."""
 
     schema_name: str = Field(pattern=_SCHEMA_NAME)
@@ -111,7 +111,7 @@ class Key(_Source):
         return self.schema_name.lower()
 
 
-class PrimaryName(_Source):
+class PrimaryName(Source):
     schema_name: str = Field(pattern=_SCHEMA_NAME)
     display: str
     max_length: int = Field(ge=1, le=4000)
@@ -121,7 +121,7 @@ class PrimaryName(_Source):
         return self.schema_name.lower()
 
 
-class Relationship(_Source):
+class Relationship(Source):
     """One 1:N relationship: `table.column` points to `target`. A customer column has two."""
 
     schema_name: str
@@ -140,7 +140,7 @@ class Relationship(_Source):
         return "RemoveLink" if self.column.type == "Customer" else "Restrict"
 
 
-class Table(_Source):
+class Table(Source):
     """A table of ours, or (`extends`) a standard table to which we add columns."""
 
     logical_name: str
@@ -201,7 +201,7 @@ class Table(_Source):
         raise KeyError(logical_name)
 
 
-class Step(_Source):
+class Step(Source):
     """Dataverse tells the connector about `message` on `table`, after the fact and asynchronously."""
 
     message: Literal["Create", "Update", "Delete"]
@@ -229,7 +229,7 @@ class Step(_Source):
         return component_id("step", f"{self.message}/{self.table}")
 
 
-class Publisher(_Source):
+class Publisher(Source):
     unique_name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     display: str
     prefix: str = Field(pattern=r"^[a-z][a-z0-9]{1,7}$")
@@ -240,7 +240,7 @@ class Publisher(_Source):
         return component_id("publisher", self.unique_name)
 
 
-class Endpoint(_Source):
+class Endpoint(Source):
     name: str
 
     @property
@@ -248,7 +248,7 @@ class Endpoint(_Source):
         return component_id("serviceendpoint", self.name)
 
 
-class Option(_Source):
+class Option(Source):
     """An option added to a choice of a standard table."""
 
     table: str
@@ -257,7 +257,7 @@ class Option(_Source):
     label: str
 
 
-class Solution(_Source):
+class Solution(Source):
     unique_name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")
     display: str
     description: str
@@ -280,7 +280,7 @@ class Solution(_Source):
         return options
 
 
-class Model(_Source):
+class Model(Source):
     """Everything that is installed. `tables` is in the order in which they can be created: targets first."""
 
     solution: Solution
