@@ -184,22 +184,21 @@ def _post(
     """The entries that bring one document from what it has to what it should have."""
     rule_version = str(target.base.rule.version) if target.base else have.rule_version
     poster = _Poster(program, journal, have, rule_version, since)
-    if target.base:
-        poster.mature(target.spendable_on, now)
     points = whole(target.points, multiplier)
     spend = target.spend - have.spend
+    differs = points != have.points or spend or target.points != have.base
     # A document that has no points yet may get some when its tier is corrected: the day they are spendable must be known then.
     day_known = points or not target.points or target.spendable_on == have.spendable_on
-    if have.entries and points == have.points and not spend and target.points == have.base and day_known:
-        return
-    if not have.entries and not target.base:
-        return
-    explanation: dict[str, Any] = (
-        target.base.explain(multiplier) if target.base else _arithmetic(Fraction(0), multiplier)
-    )
-    explanation["invoice"] = invoice.number if invoice else have.document
-    explanation["status"] = invoice.status.value if invoice else "gone"
-    poster.difference(points - have.points, spend, target.spendable_on, explanation, now)
+    if differs or not day_known:
+        explanation: dict[str, Any] = (
+            target.base.explain(multiplier) if target.base else _arithmetic(Fraction(0), multiplier)
+        )
+        explanation["invoice"] = invoice.number if invoice else have.document
+        explanation["status"] = invoice.status.value if invoice else "gone"
+        poster.difference(points - have.points, spend, target.spendable_on, explanation, now)
+    # Afterwards, so that points taken back come out of what was pending.
+    if target.base:
+        poster.mature(target.spendable_on, now)
 
 
 def _corrections(after: Iterable[Posted], before: _Before) -> list[tuple[Posted, Decimal]]:
