@@ -292,7 +292,7 @@ class Connection(asyncio.Protocol):
 
     def _keep_alive(self, period: float) -> None:
         if self._transport is not None:
-            self._transport.write(_EMPTY_FRAME)
+            self._write(_EMPTY_FRAME)  # behind what is still to be written: nothing may overtake header and open
             self._timers = [timer for timer in self._timers if timer.when() > self._loop.time()]
             self._timers.append(self._loop.call_later(period, self._keep_alive, period))
 
