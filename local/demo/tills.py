@@ -1,0 +1,56 @@
+"""Plays the tills: customers spend points when they really redeemed coupons, through the HTTP API, and some change their mind."""
+
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import requests
+
+from local.demo.journey import Coupon
+from local.demo.shop import customer_of
+
+POINTS = 1000
+_WAIT = 20
+
+
+class Tills:
+    """Eight tills at work at the same time. `outcomes` counts answers: completed, rejected by reason, still waiting."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self._url = url
+        self._session = requests.Session()
+        self._session.headers["x-functions-key"] = key
+        self._clerks = ThreadPoolExecutor(8, thread_name_prefix="till")
+        self._at_work: list[Future[None]] = []
+        self.outcomes: Counter[str] = Counter()
+
+    def redeem(self, coupon: Coupon) -> None:
+        """Ask for points in the background."""
+        self._at_work.append(self._clerks.submit(self._redeem, coupon))
+
+    def finish(self) -> None:
+        """Wait for every till; raises what a till could not handle."""
+        self._clerks.shutdown()
+        for till in self._at_work:
+            till.result()
+
+    def _redeem(self, coupon: Coupon) -> None:
+        body = {
+            "customer": str(customer_of(coupon.household)),
+            "points": POINTS,
+            "description": f"Coupon {coupon.upc}",
+            "channel": "till",
+        }
+        answer = self._post("redemptions", f"coupon-{coupon.number}-{coupon.upc}", body)
+        if answer.status_code == 201 and coupon.number % 5 == 0:
+            code = answer.json()["code"]
+            answer = self._post(
+                f"redemptions/{code}/void", f"void-{coupon.number}-{coupon.upc}", {"reason": "Changed mind"}
+            )
+            self.outcomes["voided" if answer.status_code == 201 else f"void {answer.status_code}"] += 1
+            return
+        outcome = {201: "completed", 202: "still waiting"}.get(answer.status_code)
+        self.outcomes[outcome or answer.json().get("code", str(answer.status_code))] += 1
+
+    def _post(self, path: str, key: str, body: dict[str, object]) -> requests.Response:
+        headers = {"Idempotency-Key": key, "Prefer": f"wait={_WAIT}"}
+        return self._session.post(f"{self._url}/api/{path}", json=body, headers=headers, timeout=_WAIT + 30)
