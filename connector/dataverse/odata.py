@@ -23,7 +23,7 @@ MAX_BATCHED_URL = 65_536  # the same inside $batch
 
 _GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SAFE = "/:?=&@$,;()'!*+~%-._"
-_string = json.JSONEncoder(ensure_ascii=False).encode
+_string = json.encoder.encode_basestring_ascii
 
 
 class Part(NamedTuple):

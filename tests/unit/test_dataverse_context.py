@@ -182,7 +182,7 @@ def test_what_is_wrong_is_named(field: str, change: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"\xff\xfe", b"[]", b"null", b"NaN", b"<xml/>", b"[" * 100_000])
 def test_no_context_at_all(body: bytes) -> None:
-    with pytest.raises(ContextError, match="^body"):
+    with pytest.raises(ContextError, match=r"^body"):
         parse(body)
 
 

@@ -5,7 +5,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
@@ -104,14 +104,14 @@ def paths(answers: list[Response]) -> list[str]:
     return [answer.json()["path"] for answer in answers]
 
 
-def queue(group: GroupCommit, pool: ThreadPoolExecutor, *units: Unit) -> list["object"]:
+def queue(group: GroupCommit, pool: ThreadPoolExecutor, *units: Unit) -> list[Future[list[Response]]]:
     """Submit in this order, each after the one before is in the queue."""
     futures = []
     for unit in units:
         before = group.waiting
         futures.append(pool.submit(group.submit, unit, soon()))
-        until(lambda before=before: group.waiting == before + 1)  # type: ignore[misc]
-    return futures  # type: ignore[return-value]
+        until(lambda: group.waiting > before)  # noqa: B023
+    return futures
 
 
 def test_a_lonely_unit_travels_at_once_and_alone(service: Service) -> None:
@@ -129,19 +129,19 @@ def test_what_arrives_while_all_slots_are_taken_travels_together(service: Servic
     others = queue(group, pool, change_set("b", "c"), reads("d"), change_set("e"))
     service.gate.set()
     assert paths(first.result()) == ["first"]
-    assert [paths(other.result()) for other in others] == [["b", "c"], ["d"], ["e"]]  # type: ignore[attr-defined]
+    assert [paths(other.result()) for other in others] == [["b", "c"], ["d"], ["e"]]
     assert service.batches == [["first"], ["b", "c", "d", "e"]]
 
 
 def test_a_batch_is_bounded_and_a_unit_never_split(service: Service, pool: ThreadPoolExecutor) -> None:
     group = group_of(service, max_operations=4)
     service.gate.clear()
-    futures: list[object] = [pool.submit(group.submit, reads("first"), soon())]
+    futures = [pool.submit(group.submit, reads("first"), soon())]
     until(lambda: service.running == 1)
     futures += queue(group, pool, change_set("b", "c"), reads("d"), change_set("e", "f"), change_set(*"ghijkl"))
     service.gate.set()
     for future in futures:
-        future.result()  # type: ignore[attr-defined]
+        future.result()
     assert service.batches == [["first"], ["b", "c", "d"], ["e", "f"], list("ghijkl")]
 
 
@@ -152,7 +152,7 @@ def test_the_same_read_is_sent_once_and_answered_to_each(service: Service, pool:
     until(lambda: service.running == 1)
     futures = queue(group, pool, reads("rule", "x"), change_set("w"), reads("y", "rule"), reads("rule"))
     service.gate.set()
-    answers = [paths(future.result()) for future in futures]  # type: ignore[attr-defined]
+    answers = [paths(future.result()) for future in futures]
     assert answers == [["rule", "x"], ["w"], ["y", "rule"], ["rule"]]
     assert service.batches[1] == ["rule", "x", "w", "y"]
     first.result()
@@ -166,7 +166,7 @@ def test_a_failing_change_set_is_nobody_elses_business(service: Service, pool: T
     until(lambda: service.running == 1)
     futures = queue(group, pool, change_set("a", "b"), change_set("c", "bad"), reads("d"))
     service.gate.set()
-    good, bad, read = (future.result() for future in futures)  # type: ignore[attr-defined]
+    good, bad, read = (future.result() for future in futures)
     assert [answer.status for answer in good] == [200, 200]
     assert [(answer.status, answer.headers["content-id"]) for answer in bad] == [
         (412, "2")
@@ -183,10 +183,10 @@ def test_an_unreadable_batch_is_taken_apart(service: Service, pool: ThreadPoolEx
     until(lambda: service.running == 1)
     futures = queue(group, pool, change_set("a"), change_set("poison"), reads("d"))
     service.gate.set()
-    assert paths(futures[0].result()) == ["a"]  # type: ignore[attr-defined]
+    assert paths(futures[0].result()) == ["a"]
     with pytest.raises(BadRequest, match="cannot read"):
-        futures[1].result()  # type: ignore[attr-defined]
-    assert paths(futures[2].result()) == ["d"]  # type: ignore[attr-defined]
+        futures[1].result()
+    assert paths(futures[2].result()) == ["d"]
     first.result()
 
 
@@ -200,7 +200,7 @@ def test_a_lost_answer_is_unknown_to_writers_and_transient_to_readers(
     until(lambda: service.running == 1)
     futures = queue(group, pool, change_set("a"), reads("b"), change_set("c"))
     service.gate.set()
-    errors = [future.exception() for future in futures]  # type: ignore[attr-defined]
+    errors = [future.exception() for future in futures]
     assert [type(error) for error in errors] == [OutcomeUnknown, Transient, OutcomeUnknown]
     assert len({id(error) for error in errors}) == 3
     first.result()
@@ -220,8 +220,8 @@ def test_a_leader_that_dies_takes_nobody_along(service: Service, pool: ThreadPoo
     until(lambda: service.running == 1)
     leader, follower = queue(group, pool, change_set("leader"), change_set("follower"))
     service.gate.set()
-    assert isinstance(leader.exception(), KeyError)  # type: ignore[attr-defined]
-    assert isinstance(follower.exception(), OutcomeUnknown)  # type: ignore[attr-defined]
+    assert isinstance(leader.exception(), KeyError)
+    assert isinstance(follower.exception(), OutcomeUnknown)
     first.result()
     assert paths(group.submit(reads("next"), soon())) == ["next"]
 
@@ -272,21 +272,34 @@ def test_slots_follow_the_setting_and_the_recommendation(
     assert service.most_running == most
 
 
-def test_without_tokens_requests_keep_to_the_rate(service: Service, pool: ThreadPoolExecutor) -> None:
-    """Two slots and a bucket of 15 tokens (a second's refill is one): the first 15 go, then one waits for the other."""
-    group = GroupCommit(service, Pressure(), clock=time.monotonic, slots=2, rate=1.0)
-    for n in range(15):
-        group.submit(reads(f"warm{n}"), soon())
+def test_without_a_token_a_batch_waits_for_company_until_the_others_have_landed(
+    service: Service, pool: ThreadPoolExecutor
+) -> None:
+    group = group_of(service, slots=2, rate=0.001)  # a token every quarter of an hour
     service.gate.clear()
     first = pool.submit(group.submit, reads("first"), soon())
     until(lambda: service.running == 1)
     second = pool.submit(group.submit, reads("second"), soon())
-    third = queue(group, pool, reads("third")) if second else []
-    assert service.running == 1
-    service.gate.set()  # the first lands: whoever waits now has Dataverse to themselves
-    for future in (first, second, *third):
-        future.result()  # type: ignore[attr-defined]
-    assert sorted(map(len, service.batches[15:])) == [1, 2]
+    third = pool.submit(group.submit, reads("third"), soon())
+    until(lambda: group.waiting == 1)  # one of the two boards, the other has joined
+    assert service.batches == [["first"]]
+    service.gate.set()
+    for future in (first, second, third):
+        future.result()
+    assert sorted(service.batches[1]) == ["second", "third"]
+
+
+def test_a_full_batch_does_not_wait_for_a_token(service: Service, pool: ThreadPoolExecutor) -> None:
+    group = group_of(service, slots=2, rate=0.001, max_operations=4)
+    service.gate.clear()
+    futures = [pool.submit(group.submit, reads("first"), soon())]
+    until(lambda: service.running == 1)
+    futures += [pool.submit(group.submit, change_set(f"a{n}", f"b{n}"), soon()) for n in range(2)]
+    until(lambda: service.running == 2)
+    service.gate.set()
+    for future in futures:
+        future.result()
+    assert sorted(map(len, service.batches)) == [1, 4]
 
 
 def test_close_waits_for_those_on_their_way_and_leaves_no_thread(service: Service, pool: ThreadPoolExecutor) -> None:
@@ -295,7 +308,7 @@ def test_close_waits_for_those_on_their_way_and_leaves_no_thread(service: Servic
     service.gate.clear()
     futures = [pool.submit(group.submit, reads("first"), soon())]
     until(lambda: service.running == 1)
-    futures += queue(group, pool, reads("second"))  # type: ignore[arg-type]
+    futures += queue(group, pool, reads("second"))
     closing = pool.submit(group.close)
 
     def refused() -> bool:
@@ -344,7 +357,7 @@ def test_many_threads_each_get_their_own_answers(service: Service, pool: ThreadP
 @pytest.mark.parametrize(("setting", "value"), [("slots", 0), ("rate", 0), ("max_operations", 1001)])
 def test_settings_are_checked(service: Service, setting: str, value: int) -> None:
     with pytest.raises(ValueError, match=setting):
-        GroupCommit(service, Pressure(), clock=time.monotonic, **{setting: value})  # type: ignore[arg-type]
+        GroupCommit(service, Pressure(), clock=time.monotonic, **{setting: value})
 
 
 def test_a_unit_needs_a_size() -> None:
