@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from .errors import Transient, Unauthorized
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # MSAL is heavy, and nothing needs it before the first token
     from msal import ConfidentialClientApplication  # type: ignore[import-untyped]
 
 _MARGIN = 240.0  # seconds before expiry at which we ask again; MSAL itself stops using its copy 300 s before
@@ -82,13 +83,17 @@ class ClientSecretTokens:
             return self._token
 
     def _acquire(self) -> None:
-        from requests import RequestException  # with MSAL: not needed before the first token
+        from msal.exceptions import MsalError  # type: ignore[import-untyped]
+        from requests import RequestException
 
         try:
             answer = self._connected().acquire_token_for_client([self._scope])
-        except (RequestException, ValueError) as error:
-            # MSAL reports an unreachable or failing login service as either. No details: they may quote the request.
+        except (RequestException, MsalError, JSONDecodeError) as error:
+            self._application = None  # MSAL would answer with this failure for another minute
+            # No details and no cause: they may quote the request.
             raise Transient(f"no token from {self._authority}: {type(error).__name__}") from None
+        except ValueError:
+            raise Unauthorized(f"{self._authority} is not a tenant that the login service knows", status=401) from None
         if not answer or "access_token" not in answer:
             raise _refused(answer or {})
         now, lifetime = self._clock(), float(answer["expires_in"])

@@ -166,7 +166,7 @@ class Transport:
                 part.method, url, data=body, headers=headers, timeout=(CONNECT_TIMEOUT, timeout), allow_redirects=False
             )
         except requests.RequestException as error:
-            raise _lost(error, part) from error
+            raise _lost(error, part) from None  # the original quotes the URL with its query
         response = Response(
             answer.status_code, {name.lower(): value for name, value in answer.headers.items()}, answer.content
         )
@@ -229,5 +229,6 @@ def _lost(error: requests.RequestException, part: Part) -> DataverseError:
     refused = isinstance(cause, MaxRetryError) and isinstance(cause.reason, NewConnectionError)
     unsent = refused or isinstance(error, requests.ConnectTimeout)
     kind: type[Transient] = Transient if unsent or part.method == "GET" else OutcomeUnknown
-    what = "no connection" if unsent else "no answer"
-    return kind(f"{what} from Dataverse: {type(error).__name__}", operation=operation(part))
+    what = "no connection to Dataverse" if unsent else "no answer from Dataverse"
+    reason = getattr(cause, "reason", None) or cause or error
+    return kind(f"{what}: {type(error).__name__}, {type(reason).__name__}", operation=operation(part))
