@@ -71,6 +71,11 @@ class Content:
         merged = self.application_properties | {key: encode(value) for key, value in changes.items()}
         return replace(self, application_properties=merged)
 
+    def with_message_id(self, message_id: str) -> Content:
+        values = decode(self.properties, 3)[0] if self.properties else []
+        properties = _DESCRIPTORS[PROPERTIES] + encode([message_id, *values[1:]])
+        return replace(self, properties=properties)
+
     def property_values(self) -> dict[str, Any]:
         """The properties section, decoded: those that are set, by their AMQP names."""
         if not self.properties:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from local.servicebus.amqp.message import Content, parse
 from local.servicebus.amqp.types import DecodeError, Int, Symbol, Timestamp, decode, encode
@@ -62,9 +62,12 @@ def draft(data: bytes) -> Draft:
     for key in _OURS:  # what an earlier delivery wrote does not travel on
         content.annotations.pop(key, None)
     message_id = properties.get("message-id")
+    if message_id is None:  # the service names what its sender did not
+        message_id = uuid4().hex
+        content = content.with_message_id(message_id)
     return Draft(
         content=content,
-        message_id=None if message_id is None else _text(message_id),
+        message_id=_text(message_id),
         session_id=session_id,
         ttl=None if content.ttl is None else timedelta(milliseconds=content.ttl),
         scheduled_for=None if at is None else moment_of(at),
