@@ -7,7 +7,6 @@ from calendar import monthrange
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from decimal import Decimal
 from fractions import Fraction
 
 from connector.loyalty.earning import Invoice, Status
@@ -69,7 +68,9 @@ def tier_on(program: Program, past: list[tuple[date, Fraction, int]], since: dat
         counted = [(spend, points) for day, spend, points in past if in_window(tier, day, on)]
         spend = sum((s for s, _ in counted), Fraction(0))
         points = sum(p for _, p in counted)
-        tenured = not tier.minimum_tenure_months or (since is not None and tenure(since, on) >= tier.minimum_tenure_months)
+        tenured = not tier.minimum_tenure_months or (
+            since is not None and tenure(since, on) >= tier.minimum_tenure_months
+        )
         if tenured and spend >= Fraction(tier.minimum_spend) and points >= tier.minimum_points:
             held = tier
     return held
@@ -126,5 +127,3 @@ def last_day(program: Program, spendable: date) -> date:
     while not ends(day):
         day += timedelta(days=1)
     return day
-
-

@@ -104,7 +104,13 @@ def same(book: Book, expected: Worth) -> None:
 
 def has(book: Book) -> dict[str, Any]:
     state = book.state
-    return {"lots": state.lots, "pending": state.pending, "spend": state.spend, "earned": state.earned, "tier": state.tier}
+    return {
+        "lots": state.lots,
+        "pending": state.pending,
+        "spend": state.spend,
+        "earned": state.earned,
+        "tier": state.tier,
+    }
 
 
 @given(programs(), sightings(), st.sampled_from([None, SINCE, date(2019, 10, 31)]))
@@ -174,7 +180,9 @@ def test_more_corrections_than_one_transaction_takes(monkeypatch: pytest.MonkeyP
     steps = []
     while True:
         decision = book.commit(book.decide(old, old.document, NOW))
-        steps.append((len({entry.cause for entry in decision.entries if entry.cause.startswith("inv")}), decision.unfinished))
+        steps.append(
+            (len({entry.cause for entry in decision.entries if entry.cause.startswith("inv")}), decision.unfinished)
+        )
         if not decision.unfinished:
             break
     assert steps == [(3, True), (3, True), (3, False)]
