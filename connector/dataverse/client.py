@@ -75,7 +75,7 @@ class DataverseClient:
             max_operations=max_operations,
             rate=requests_per_second,
             timeout=timeout,
-            departed=self._count_batch,
+            departed=self.counters.work,
         )
 
     @property
@@ -178,8 +178,8 @@ class DataverseClient:
 
         def attempt(until: float) -> Response:
             self._pressure.wait(until)
-            self.counters.add(operations=1)
-            return self._transport.send(part, timeout=timeout or self._timeout)
+            self.counters.work(1)
+            return self._transport.send(part, timeout=max(1.0, min(timeout or self._timeout, until - self._clock())))
 
         return self._persist(attempt, deadline, repeat_lost=repeat_lost)
 
@@ -212,7 +212,7 @@ class DataverseClient:
             return self._clock() + state.upcoming_sleep >= until
 
         def note(state: RetryCallState) -> None:
-            self.counters.add(retries=1)
+            self.counters.retry()
             log.info("attempt %d failed, next in %.2f s: %s", state.attempt_number, state.upcoming_sleep, _error(state))
 
         retrying = Retrying(
@@ -229,7 +229,7 @@ class DataverseClient:
         if not rows:
             raise ValueError("rows: at least one is needed")
         kind = {"@odata.type": f"Microsoft.Dynamics.CRM.{table}"}
-        self.counters.add(operations=len(rows) - 1)
+        self.counters.work(len(rows) - 1)
         return self.request(
             "POST",
             f"{entity_set}/Microsoft.Dynamics.CRM.{message}",
@@ -251,10 +251,6 @@ class DataverseClient:
     def _failure(self, response: Response, part: Part) -> DataverseError:
         self._pressure.observe(response)
         return error_of(response, part)
-
-    def _count_batch(self, units: int, operations: int) -> None:
-        self.counters.add(operations=operations)
-        self.counters.add_batch(units)
 
 
 def _error(state: RetryCallState) -> Transient:

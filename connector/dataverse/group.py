@@ -85,7 +85,7 @@ class GroupCommit:
 
     ``slots`` bounds requests at once (fewer if the service recommends fewer), ``rate`` requests a second in the long run,
     ``max_operations`` what a batch holds; a unit is never split. ``timeout`` is in seconds, for each wait on the socket.
-    ``departed`` is told the number of units and of operations of each batch.
+    ``departed`` is told the number of operations and of units of each batch.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class GroupCommit:
         max_operations: int = 50,
         rate: float = RATE,
         timeout: float = 20.0,
-        departed: Callable[[int, int], None] = lambda units, operations: None,
+        departed: Callable[[int, int], None] = lambda operations, units: None,
     ) -> None:
         if slots < 1:
             raise ValueError(f"slots: {slots} is less than 1")
@@ -247,8 +247,8 @@ class GroupCommit:
                     places[part] = len(items)
                     items.append(part)
             seats.append([places[part] for part in rider.unit.parts])
-        self._departed(len(riders), sum(1 if isinstance(item, Part) else len(item) for item in items))
-        replies = self._exchange(items)
+        self._departed(sum(1 if isinstance(item, Part) else len(item) for item in items), len(riders))
+        replies = self._exchange(items, max(rider.deadline for rider in riders))
         writes_before = 0
         for rider, seat in zip(riders, seats, strict=True):
             mine = replies[seat[0] :][:1] if rider.unit.atomic else [replies[i] for i in seat if i < len(replies)]
@@ -263,11 +263,12 @@ class GroupCommit:
             except DataverseError as error:
                 rider.outcome = rider.unit.failed(error)
 
-    def _exchange(self, items: Sequence[batch.Item]) -> list[batch.Reply]:
+    def _exchange(self, items: Sequence[batch.Item], deadline: float) -> list[batch.Reply]:
         boundary = f"batch_{secrets.token_hex(8)}"
         headers = (("Content-Type", batch.content_type(boundary)), ("Prefer", "odata.continue-on-error"))
         body = batch.build(items, API, boundary)
-        answer = self._send(Part("POST", "$batch", headers, body), timeout=self._timeout)
+        timeout = max(1.0, min(self._timeout, deadline - self._clock()))
+        answer = self._send(Part("POST", "$batch", headers, body), timeout=timeout)
         try:
             replies = batch.parse(answer.headers.get("content-type", ""), answer.body)
         except batch.MalformedBatch as error:

@@ -63,27 +63,37 @@ class Pressure:
 
 
 class Counters:
-    """What a client has done so far: for summaries and benchmarks."""
+    """What a client has done so far: for summaries and benchmarks. ``batches`` tells how many held how many units."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._sums: Counter[str] = Counter()
-        self._batches: Counter[int] = Counter()
+        self.requests = self.operations = self.bytes_sent = self.bytes_received = self.retries = 0
+        self.batches: Counter[int] = Counter()
 
-    def add(self, **amounts: int) -> None:
+    def request(self, sent: int) -> None:
         with self._lock:
-            self._sums.update(amounts)
+            self.requests += 1
+            self.bytes_sent += sent
 
-    def add_batch(self, units: int) -> None:
+    def answer(self, received: int) -> None:
         with self._lock:
-            self._batches[units] += 1
+            self.bytes_received += received
+
+    def work(self, operations: int, units: int = 0) -> None:
+        with self._lock:
+            self.operations += operations
+            if units:
+                self.batches[units] += 1
+
+    def retry(self) -> None:
+        with self._lock:
+            self.retries += 1
 
     def snapshot(self) -> dict[str, Any]:
-        """``requests``, ``operations``, ``bytes_sent``, ``bytes_received``, ``retries``, and ``batches``: how many
-        held how many units."""
-        names = ("requests", "operations", "bytes_sent", "bytes_received", "retries")
+        """All of them by name, from one moment."""
         with self._lock:
-            return {name: self._sums[name] for name in names} | {"batches": dict(sorted(self._batches.items()))}
+            found = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+            return found | {"batches": dict(sorted(self.batches.items()))}
 
 
 class Transport:
@@ -160,7 +170,7 @@ class Transport:
         body = None if part.body is None else part.body.encode()
         if body is not None:
             headers.setdefault("Content-Type", "application/json")
-        self.counters.add(requests=1, bytes_sent=len(body or b""))
+        self.counters.request(len(body or b""))
         try:
             answer = self._session.request(
                 part.method, url, data=body, headers=headers, timeout=(CONNECT_TIMEOUT, timeout), allow_redirects=False
@@ -170,7 +180,7 @@ class Transport:
         response = Response(
             answer.status_code, {name.lower(): value for name, value in answer.headers.items()}, answer.content
         )
-        self.counters.add(bytes_received=len(response.body))
+        self.counters.answer(len(response.body))
         self.pressure.observe(response)
         return response
 

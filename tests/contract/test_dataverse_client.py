@@ -317,7 +317,7 @@ def test_pages_and_tracked_changes(client: DataverseClient, web: responses.Reque
     assert [page.delta_link for page in pages] == [None, delta]
     assert {call.request.headers["Prefer"] for call in web.calls} == {"odata.maxpagesize=1,odata.track-changes"}
     web.get(delta, json={"value": [{"id": "5555", "reason": "deleted"}]})
-    assert list(client.pages(delta))[0] == [{"id": "5555", "reason": "deleted"}]
+    assert next(client.pages(delta)) == [{"id": "5555", "reason": "deleted"}]
 
 
 THROTTLED = error("0x80072322", "Number of requests exceeded the limit of 6000 over time window of 300 seconds.")
@@ -476,6 +476,26 @@ def test_an_error_without_the_usual_form(client: DataverseClient, web: responses
     web.get(f"{API}WhoAmI", status=403, body=body)
     with pytest.raises(Forbidden, match="Dataverse gave no reason"):
         client.request("GET", "WhoAmI")
+
+
+def test_the_last_attempt_does_not_outlast_the_deadline_by_much(
+    client: DataverseClient, web: responses.RequestsMock, time: Time
+) -> None:
+    """Each attempt takes ten seconds; the socket is watched for no longer than the deadline leaves."""
+    watched = []
+
+    def slow(request: PreparedRequest) -> tuple[int, dict[str, str], str]:
+        watched.append(request.req_kwargs["timeout"][1])  # type: ignore[attr-defined]
+        time.now += 10
+        return 503, {}, ""
+
+    web.add_callback(responses.POST, BATCH, slow)
+    web.add_callback(responses.GET, f"{API}WhoAmI", slow)
+    with pytest.raises(Transient):
+        client.commit(WRITES)
+    with pytest.raises(Transient):
+        client.request("GET", "WhoAmI")
+    assert watched == [20, 14.75, 4.25] * 2
 
 
 def test_a_closed_client_refuses(web: responses.RequestsMock) -> None:
