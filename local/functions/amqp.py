@@ -196,7 +196,10 @@ class ReceiverLink(Link):
             raw = bytes(self.handle.recv(delivery.pending) or b"")
             self.handle.advance()
             known = delivery.ours = Delivery(self, delivery, raw)
-            self._unsettled[id(known)] = known
+            if delivery.settled:  # an answer to a request: nothing left to say about it
+                delivery.settle()
+            else:
+                self._unsettled[id(known)] = known
             self.messages.put_nowait(known)
 
     def end(self, error: AmqpError) -> None:

@@ -78,13 +78,16 @@ class Host:
     async def stop(self, grace: float) -> bool:
         """Takes nothing new and lets functions finish; False if some still run after `grace` seconds."""
         self._stopping = True
+        log.info("stopping; %d function calls are running", self.invocations.running)
         self._timers.stop()
-        await asyncio.gather(*(namespace.stop(grace) for namespace in self._namespaces))
+        await asyncio.gather(*(namespace.drain(grace) for namespace in self._namespaces))
         await asyncio.to_thread(self._server.stop)
         if self._background:
             await asyncio.wait(self._background, timeout=grace)
-        if self.invocations.running:
-            log.warning("%d function calls did not finish in time and are abandoned", self.invocations.running)
+        unfinished = self.invocations.running
+        await asyncio.gather(*(namespace.close() for namespace in self._namespaces))
+        if unfinished:
+            log.warning("%d function calls did not finish in time and are abandoned", unfinished)
             return False
         self._worker.stop()
         return True

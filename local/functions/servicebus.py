@@ -30,7 +30,7 @@ _REFUSED_WAIT = 2.0  # after a link was refused for a reason that waiting may cu
 
 
 class Namespace:
-    """All triggers on one connection string. `run` until cancelled; `stop` lets the running functions finish first."""
+    """All triggers on one connection string: `start`, then `drain` and `close`."""
 
     def __init__(
         self, address: ConnectionString, triggers: list[QueueTrigger], invocations: Invocations, options: HostOptions
@@ -53,8 +53,8 @@ class Namespace:
             else:
                 self._tasks.append(asyncio.create_task(self._forever(trigger, self._queue)))
 
-    async def stop(self, grace: float) -> None:
-        """Takes no more messages; what still runs after `grace` seconds is left to its lock."""
+    async def drain(self, grace: float) -> None:
+        """Takes no more messages and waits for the running functions, for `grace` seconds at most."""
         self._stopping = True
         for link in list(self._idle):
             link.close()
@@ -62,11 +62,12 @@ class Namespace:
             link.messages.put_nowait(None)  # the link stays for the settlement of what runs
         connecting, *working = self._tasks
         connecting.cancel()
-        if not self.connected:
-            grace = 0
-        if working:
+        if working and self.connected:
             await asyncio.wait(working, timeout=grace)
-        for task in working:
+
+    async def close(self) -> None:
+        """Ends the connection; what was not settled goes back to its queue."""
+        for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._amqp:

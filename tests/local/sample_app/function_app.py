@@ -20,11 +20,13 @@ def record(kind, **what):
 
 
 def handle(kind, msg):
-    """Messages say what is to happen: sleep, fail for a number of deliveries, wait for a file."""
+    """Messages say what is to happen: sleep, wait for a file, fail for a number of deliveries."""
     order = json.loads(msg.get_body())
     seen = {"session": msg.session_id, "n": order.get("n"), "delivery": msg.delivery_count}
     record(f"{kind}-begin", **seen)
     time.sleep(order.get("sleep", 0))
+    while "wait" in order and not Path(order["wait"]).exists():
+        time.sleep(0.01)
     if order.get("describe"):
         record(
             "described",
@@ -43,7 +45,7 @@ def handle(kind, msg):
             locked_until=msg.locked_until,
             properties=msg.application_properties,
         )
-    if msg.delivery_count <= order.get("fail", 0):
+    if (msg.delivery_count or 1) <= order.get("fail", 0):
         raise RuntimeError(f"delivery {msg.delivery_count} fails as ordered")
     record(f"{kind}-end", **seen)
 
