@@ -1,4 +1,4 @@
-"""`python -m dataverse_schema deploy`: the command line of the installer."""
+"""`python -m dataverse_schema`: build the solution, install it, remove it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from connector.dataverse import ClientSecretTokens, DataverseClient, DataverseError
+from connector.settings import Settings, SettingsError, read_settings
 
 from .api import InstallError
 from .deploy import Choices, deploy
 from .eventing import Queue
+from .interface import load_interface
 from .model import Model, SourceError, load
-from .rows import programs
+from .package import build
+from .rows import Program, programs
 
 # Creating a table takes Dataverse tens of seconds, and definitions are locked while another change is under way.
-_DEADLINE = 600.0
+_TIMEOUT, _DEADLINE = 180.0, 900.0
 
 
 def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
@@ -24,8 +28,12 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.
     arguments = _parser().parse_args(argv)
     try:
         model = load()
+        if arguments.command == "build":
+            for path in build(model, load_interface(model), arguments.out):
+                print(path)
+            return 0
         return _deploy(arguments, model, environment)
-    except (InstallError, SourceError) as error:
+    except (InstallError, SettingsError, SourceError) as error:
         print(f"error: {error}", file=sys.stderr)
     except DataverseError as error:
         print(f"error: Dataverse: {error}", file=sys.stderr)
@@ -38,55 +46,55 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("deploy", help="bring an environment to the state of the source")
     command.add_argument("--url", help="address of the environment; default: DATAVERSE_URL")
     command.add_argument("--dry-run", action="store_true", help="show the plan and change nothing")
+    command.add_argument("--tables-only", action="store_true", help="no forms, views, roles, app and command")
     command.add_argument("--no-events", action="store_true", help="leave service endpoint and steps alone")
     command.add_argument("--rotate-key", action="store_true", help="write the queue's key again")
     command.add_argument(
         "--with-example", nargs="?", const="MAIN", metavar="CODE", help="create the example programme (default MAIN)"
     )
+    command = commands.add_parser("build", help="write the managed and the unmanaged solution zip")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR")
     return parser
 
 
 def _deploy(arguments: argparse.Namespace, model: Model, environment: Mapping[str, str]) -> int:
-    queue = None
-    if not arguments.no_events:
-        connection, name = _setting(environment, "ServiceBusConnection"), _setting(environment, "EVENTS_QUEUE")
-        try:
-            queue = Queue.from_connection_string(connection, name)
-        except ValueError as error:
-            raise InstallError(str(error)) from None
-    program = None
-    if arguments.with_example:
-        known = programs(model)
-        if arguments.with_example not in known:
-            raise InstallError(
-                f"--with-example: there is no programme {arguments.with_example}, only {', '.join(known)}"
-            )
-        program = known[arguments.with_example]
-    choices = Choices(queue, arguments.rotate_key, program)
-    with connect(environment, arguments.url) as client:
+    settings = read_settings(dict(environment) | ({"DATAVERSE_URL": arguments.url} if arguments.url else {}))
+    choices = Choices(
+        interface=None if arguments.tables_only else load_interface(model),
+        queue=None if arguments.no_events else _queue(settings, environment),
+        rotate_key=arguments.rotate_key,
+        program=_program(model, arguments.with_example) if arguments.with_example else None,
+    )
+    with connect(settings) as client:
         deploy(client, model, choices, dry_run=arguments.dry_run)
     return 0
 
 
-def connect(environment: Mapping[str, str], url: str | None = None) -> DataverseClient:
-    """A client for the environment that the settings name."""
-    address = (url or _setting(environment, "DATAVERSE_URL")).rstrip("/")
-    if not address.startswith("https://"):
-        raise InstallError(f"DATAVERSE_URL: {address} must begin with https://")
-    ca_file = environment.get("DATAVERSE_CA_FILE") or None
+def _queue(settings: Settings, environment: Mapping[str, str]) -> Queue:
+    # Dataverse only sends: a company may give it a key of its own that can do no more.
+    connection = environment.get("EventsSendConnection") or settings.service_bus_connection
+    try:
+        return Queue.from_connection_string(connection, settings.events_queue)
+    except ValueError as error:
+        raise InstallError(str(error)) from None
+
+
+def _program(model: Model, code: str) -> Program:
+    known = programs(model)
+    if code not in known:
+        raise InstallError(f"--with-example: there is no programme {code}, only {', '.join(known)}")
+    return known[code]
+
+
+def connect(settings: Settings) -> DataverseClient:
+    """A client that waits as long as definitions take."""
+    url = settings.dataverse_url.rstrip("/")
     tokens = ClientSecretTokens(
-        _setting(environment, "DATAVERSE_TENANT_ID"),
-        _setting(environment, "DATAVERSE_CLIENT_ID"),
-        _setting(environment, "DATAVERSE_CLIENT_SECRET"),
-        address,
-        environment.get("DATAVERSE_AUTHORITY") or "https://login.microsoftonline.com",
-        ca_file,
+        settings.dataverse_tenant_id,
+        settings.dataverse_client_id,
+        settings.dataverse_client_secret,
+        url,
+        settings.dataverse_authority,
+        settings.dataverse_ca_file,
     )
-    return DataverseClient(address, tokens, ca_file=ca_file, deadline=_DEADLINE)
-
-
-def _setting(environment: Mapping[str, str], name: str) -> str:
-    value = environment.get(name, "").strip()
-    if not value:
-        raise InstallError(f"Setting {name} is missing.")
-    return value
+    return DataverseClient(url, tokens, ca_file=settings.dataverse_ca_file, timeout=_TIMEOUT, deadline=_DEADLINE)

@@ -9,8 +9,11 @@ from functools import partial
 from connector.dataverse import DataverseClient
 
 from .api import InstallError, Json, WebApi, explained, text
+from .components import plan_components
 from .eventing import Queue, plan_events
+from .interface import Interface
 from .model import Model
+from .render.xml import braces, el, leaf, to_text
 from .rows import Program, plan_program
 from .tables import Action, plan_tables, wait_for_keys
 
@@ -19,8 +22,11 @@ _UNFINISHED = "The installation is not finished: run the installer again."
 
 @dataclass(frozen=True)
 class Choices:
-    """What the caller wants installed. Without `queue` no endpoint and steps, without `program` no rows."""
+    """What the caller wants installed beside the tables: without `interface` no forms and roles, without `queue` no
+    endpoint and steps, without `program` no rows.
+    """
 
+    interface: Interface | None = None
     queue: Queue | None = None
     rotate_key: bool = False
     program: Program | None = None
@@ -59,6 +65,8 @@ def plan(client: DataverseClient, api: WebApi, model: Model, choices: Choices) -
     if not managed:
         # What a managed solution brought is changed by importing its next version, not piece by piece.
         actions += plan_tables(api, model)
+        if choices.interface:
+            actions += plan_components(api, model, choices.interface)
     if choices.queue:
         actions += plan_events(api, model, choices.queue, rotate_key=choices.rotate_key)
     if choices.program:
@@ -66,11 +74,11 @@ def plan(client: DataverseClient, api: WebApi, model: Model, choices: Choices) -
     if managed:
         return actions
     if solution is None:
-        return [*_create_solution(api, model), *actions, _finish(api, model)]
+        return [*_create_solution(api, model), *actions, _finish(api, model, choices.interface)]
     source = model.solution
     if not actions and (solution["description"], solution["version"]) == (source.description, source.version):
         return []
-    return [*_mark(api, solution), *actions, _finish(api, model)]
+    return [*_mark(api, solution), *actions, _finish(api, model, choices.interface)]
 
 
 def _read_solution(api: WebApi, model: Model) -> Json | None:
@@ -137,12 +145,10 @@ def _create_solution(api: WebApi, model: Model) -> list[Action]:
     return actions
 
 
-def _finish(api: WebApi, model: Model) -> Action:
+def _finish(api: WebApi, model: Model, interface: Interface | None) -> Action:
     def run(_: WebApi) -> None:
         wait_for_keys(api, model)
-        tables = {table.logical_name for table in model.tables} | {option.table for option in model.solution.options}
-        entities = "".join(f"<entity>{name}</entity>" for name in sorted(tables))
-        api.call("PublishXml", {"ParameterXml": f"<importexportxml><entities>{entities}</entities></importexportxml>"})
+        api.call("PublishXml", {"ParameterXml": publish_xml(model, interface)})
         row = _read_solution(api, model)
         if row is None:
             raise InstallError(f"Solution {model.solution.unique_name} has gone while it was being installed.")
@@ -150,3 +156,15 @@ def _finish(api: WebApi, model: Model) -> Action:
         api.update(f"solutions({row['solutionid']})", done)
 
     return Action("Wait for the keys, publish, and record the version", run)
+
+
+def publish_xml(model: Model, interface: Interface | None) -> str:
+    """Only what is ours: somebody else's unpublished work stays unpublished."""
+    tables = {table.logical_name for table in model.tables} | {option.table for option in model.solution.options}
+    root = el("importexportxml", None, el("entities", None, *(leaf("entity", name) for name in sorted(tables))))
+    if interface:
+        root.append(el("dashboards", None, leaf("dashboard", braces(interface.dashboard.id))))
+        root.append(el("sitemaps", None, leaf("sitemap", braces(interface.app.site_map_id))))
+        pages = [leaf("webresource", braces(resource.id)) for resource in interface.web_resources]
+        root.append(el("webresources", None, *pages))
+    return to_text(root)

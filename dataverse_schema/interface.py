@@ -39,7 +39,7 @@ _STANDARD_COLUMNS = {
 }
 
 # Table -> the word for it in privilege names, where that is not its schema name.
-_PRIVILEGE_WORDS = {"account": "Account", "contact": "Contact", "invoice": "Invoice", "product": "Product"}
+_PRIVILEGE_WORDS = {"account": "Account", "contact": "Contact", "invoice": "Invoice"}
 _PRIVILEGE_VERBS = ("create", "read", "write", "delete", "append", "append_to", "assign", "share")
 
 Level = Literal["Basic", "Local", "Deep", "Global"]
