@@ -1,0 +1,171 @@
+"""What was acknowledged survives the death of the broker, and what was completed stays completed."""
+
+import itertools
+import json
+import random
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from azure.servicebus import NEXT_AVAILABLE_SESSION, ServiceBusClient, ServiceBusMessage
+from azure.servicebus.exceptions import OperationTimeoutError, ServiceBusError
+
+from local.servicebus.sqlite_store import SqliteStore
+from tests.servicebus.model import Reader, World, token
+from tests.servicebus.process import BrokerProcess
+
+SEED = 20_260_101
+QUEUES = [
+    {"Name": "plain", "Properties": {"LockDuration": "PT5S", "MaxDeliveryCount": 100}},
+    {"Name": "sessions", "Properties": {"LockDuration": "PT5S", "RequiresSession": True, "MaxDeliveryCount": 100}},
+    {"Name": "once", "Properties": {"RequiresDuplicateDetection": True}},
+]
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[BrokerProcess]:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"UserConfig": {"Namespaces": [{"Name": "ns", "Queues": QUEUES}]}}))
+    with BrokerProcess(config, tmp_path / "home") as process:
+        yield process
+
+
+class Ledger:
+    """What the clients were told. Threads report here; the test waits on it."""
+
+    def __init__(self) -> None:
+        self.sent: set[str] = set()
+        self.completed: set[str] = set()
+        self.wrongs: list[str] = []
+        self.changed = threading.Condition()
+        self.over = False
+
+    def note(self, where: set[str], name: str) -> None:
+        with self.changed:
+            where.add(name)
+            self.changed.notify_all()
+
+    def delivered(self, name: str) -> None:
+        with self.changed:
+            if name in self.completed:
+                self.wrongs.append(f"{name} was delivered after it was completed")
+
+    def wait_for(self, count: int) -> None:
+        """Until `count` more sends and completions have been acknowledged."""
+        with self.changed:
+            goal = len(self.sent) + len(self.completed) + count
+            assert self.changed.wait_for(lambda: len(self.sent) + len(self.completed) >= goal, timeout=60)
+
+
+def client(broker: BrokerProcess) -> ServiceBusClient:
+    return ServiceBusClient.from_connection_string(
+        broker.connection_string, retry_total=3, retry_backoff_factor=0.05, retry_mode="fixed"
+    )
+
+
+def send(broker: BrokerProcess, queue: str, ledger: Ledger) -> None:
+    numbers = itertools.count()
+    while not ledger.over:
+        try:
+            with client(broker) as made, made.get_queue_sender(queue) as sender:
+                while not ledger.over:
+                    name = f"{queue}-{next(numbers)}"
+                    sender.send_messages(ServiceBusMessage(name, session_id=str(len(name) % 3)))
+                    ledger.note(ledger.sent, name)
+        except (ServiceBusError, ValueError):
+            continue  # not acknowledged: it may have arrived or not
+
+
+def receive(broker: BrokerProcess, queue: str, ledger: Ledger) -> None:
+    """Complete messages until the ledger is over; then until the queue is empty."""
+    options: dict[str, Any] = {"session_id": NEXT_AVAILABLE_SESSION} if queue == "sessions" else {}
+    while True:
+        last = ledger.over
+        try:
+            with client(broker) as made, made.get_queue_receiver(queue, max_wait_time=1, **options) as receiver:
+                while batch := receiver.receive_messages(20, max_wait_time=1):
+                    for message in batch:
+                        ledger.delivered(str(message))
+                        receiver.complete_message(message)
+                        ledger.note(ledger.completed, str(message))
+        except OperationTimeoutError:
+            pass
+        except (ServiceBusError, ValueError):
+            continue
+        if last and ledger.sent <= ledger.completed:
+            return
+
+
+@pytest.mark.parametrize("queue", ["plain", "sessions"])
+def test_nothing_acknowledged_is_lost_and_nothing_completed_returns(broker: BrokerProcess, queue: str) -> None:
+    print("seed", SEED)
+    rng = random.Random(SEED)
+    ledger = Ledger()
+    threads = [threading.Thread(target=work, args=(broker, queue, ledger), daemon=True) for work in (send, receive)]
+    for thread in threads:
+        thread.start()
+    for _ in range(5):
+        ledger.wait_for(rng.randint(20, 150))
+        broker.kill()
+        broker.start()
+    ledger.wait_for(20)
+    ledger.over = True
+    for thread in threads:
+        thread.join(timeout=60)
+        assert not thread.is_alive()
+    assert ledger.sent <= ledger.completed
+    assert not ledger.wrongs
+
+
+def test_states_schedules_deferrals_and_ids_survive(broker: BrokerProcess) -> None:
+    with client(broker) as made:
+        with made.get_queue_sender("plain") as sender:
+            later = sender.schedule_messages(ServiceBusMessage("later"), datetime.now(UTC) + timedelta(hours=1))
+            sender.send_messages(
+                [ServiceBusMessage("put aside"), ServiceBusMessage("failed", application_properties={"n": 1})]
+            )
+        with made.get_queue_receiver("plain", max_wait_time=5) as receiver:
+            aside, failed = receiver.receive_messages(2, max_wait_time=5)
+            receiver.defer_message(aside)
+            receiver.dead_letter_message(failed, reason="why")
+        with made.get_queue_receiver("sessions", session_id="s") as receiver:
+            receiver.session.set_state(b"\x01\x02")
+        with made.get_queue_sender("once") as sender:
+            sender.send_messages(ServiceBusMessage("one", message_id="1"))
+    broker.kill()
+    broker.start()
+    with client(broker) as made:
+        with made.get_queue_receiver("plain", max_wait_time=5) as receiver:
+            receiver.complete_message(*receiver.receive_deferred_messages(aside.sequence_number))
+            assert [str(message) for message in receiver.peek_messages(9, sequence_number=1)] == ["later"]
+        with made.get_queue_receiver("plain", sub_queue="deadletter", max_wait_time=5) as receiver:
+            (dead,) = receiver.receive_messages(1, max_wait_time=5)
+            assert (dead.dead_letter_reason, dead.application_properties[b"n"]) == ("why", 1)
+        with made.get_queue_receiver("sessions", session_id="s") as receiver:
+            assert receiver.session.get_state() == b"\x01\x02"
+        with made.get_queue_sender("plain") as sender:
+            sender.cancel_scheduled_messages(later)
+            (number,) = sender.schedule_messages(ServiceBusMessage("x"), datetime.now(UTC) + timedelta(hours=1))
+            assert number > aside.sequence_number + 1  # numbers are not given twice
+        with made.get_queue_sender("once") as sender, made.get_queue_receiver("once") as receiver:
+            sender.send_messages(ServiceBusMessage("again", message_id="1"))
+            assert [str(message) for message in receiver.peek_messages(9)] == ["one"]
+
+
+def test_a_lock_does_not_survive_a_restart_but_its_message_does(tmp_path: Path) -> None:
+    from local.servicebus.gateway.envelope import draft
+    from tests.servicebus.broker import queues
+
+    settings = queues(q={}).queues
+    store = SqliteStore(tmp_path / "store.sqlite")
+    queue = World(settings, store=store).queue("q")
+    queue.send([draft(b"\x00\x53\x75\xa0\x01a")])
+    message = Reader().ask(queue, 1).got[0]
+    assert token(message)
+    store.close()
+    again = World(settings, store=SqliteStore(tmp_path / "store.sqlite")).queue("q")
+    (back,) = Reader().ask(again, 1).got
+    assert (back.sequence, back.delivery_count, back.content) == (message.sequence, 0, message.content)
