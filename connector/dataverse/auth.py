@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
@@ -104,14 +105,18 @@ class ClientSecretTokens:
     def _connected(self) -> ConfidentialClientApplication:
         if self._application is None:
             from msal import ConfidentialClientApplication
+            from requests import Session
 
+            session = Session()
+            session.verify = self._ca_file or True
+            session.trust_env = not self._ca_file  # REQUESTS_CA_BUNDLE would outrank the file that the setting names
+            session.request = partial(session.request, timeout=10)  # type: ignore[method-assign]
             self._application = ConfidentialClientApplication(
                 self._client_id,
                 client_credential=self._secret,
                 authority=self._authority,
                 instance_discovery=False,  # the authority is configured, not guessed: one request less
-                verify=self._ca_file or True,
-                timeout=10,
+                http_client=session,
             )
         return self._application
 
