@@ -74,7 +74,7 @@ def run(endpoints: dict[str, Any], purchases: Slice, started: float) -> dict[str
         _shopping_days(Shop(app.client), tills, purchases, watch)
         progress = watch.settle(_loaded(len(purchases.baskets), purchases), timeout=120 + len(purchases.baskets))
         elapsed = time.monotonic() - flowing
-        requests_made = watch.counters("dataverse")["requests"] - before - app.client.counters.requests
+        requests_made = watch.counters("dataverse")["requests"] - before - app.client.counters.snapshot()["requests"]
         summary = read_summary(app.client)
         report = Audit(app.client, read_program(app.client, app.settings.loyalty_program), app.now()).run()
     finally:

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid5
 
-from connector.dataverse import Create, DataverseClient, Delete, Update
+from connector.dataverse import Create, DataverseClient, Delete, DuplicateRecord, NotFound, Update
 from connector.identity import Customer
 from local.demo.journey import Basket, Line
 
@@ -84,7 +84,12 @@ class Shop:
 
     def _write(self, writes: Sequence[Write]) -> None:
         for start in range(0, len(writes), _AT_ONCE):
-            self._client.commit(writes[start : start + _AT_ONCE])
+            try:
+                self._client.commit(writes[start : start + _AT_ONCE])
+            except (DuplicateRecord, NotFound) as error:
+                # An answer was lost and the client repeated what had happened: the rows are there, or gone, already.
+                if error.operation.startswith("PATCH"):
+                    raise
 
 
 def _path(basket: Basket) -> str:

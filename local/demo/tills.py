@@ -4,6 +4,7 @@ from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import requests
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from local.demo.journey import Coupon
 from local.demo.shop import customer_of
@@ -52,5 +53,18 @@ class Tills:
         self.outcomes[outcome or answer.json().get("code", str(answer.status_code))] += 1
 
     def _post(self, path: str, key: str, body: dict[str, object]) -> requests.Response:
+        """A till repeats a request that got no answer, with the same key: it cannot pay twice."""
         headers = {"Idempotency-Key": key, "Prefer": f"wait={_WAIT}"}
-        return self._session.post(f"{self._url}/api/{path}", json=body, headers=headers, timeout=_WAIT + 30)
+        url = f"{self._url}/api/{path}"
+        for attempt in Retrying(
+            retry=retry_if_exception_type(requests.RequestException),
+            wait=wait_fixed(1),
+            stop=stop_after_delay(120),
+            reraise=True,
+        ):
+            with attempt:
+                answer = self._session.post(url, json=body, headers=headers, timeout=_WAIT + 30)
+                if answer.status_code in (500, 502, 503, 504):
+                    raise requests.HTTPError(f"{answer.status_code} {answer.reason}", response=answer)
+                return answer
+        raise AssertionError("the loop returns or raises")
