@@ -10,7 +10,7 @@ from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
-from .errors import Transient, Unauthorized
+from .errors import Terminal, Transient, Unauthorized
 
 if TYPE_CHECKING:  # MSAL is heavy, and nothing needs it before the first token
     from msal import ConfidentialClientApplication  # type: ignore[import-untyped]
@@ -34,7 +34,8 @@ class ClientSecretTokens:
     """Tokens of an app registration with a client secret (OAuth 2.0 client credentials, through MSAL).
 
     ``resource_url`` is the environment's URL, ``authority`` the login service with or without the tenant.
-    Raises ``Unauthorized`` when Entra refuses (wrong secret, unknown tenant), ``Transient`` when it cannot be reached.
+    Raises ``Unauthorized`` when Entra refuses (wrong secret, unknown tenant), ``Transient`` when it cannot
+    be reached.
     """
 
     def __init__(
@@ -90,6 +91,8 @@ class ClientSecretTokens:
         try:
             answer = self._connected().acquire_token_for_client([self._scope])
         except (RequestException, MsalError, JSONDecodeError) as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise Terminal(f"the certificate of {self._authority} is not trusted") from None
             self._application = None  # MSAL would answer with this failure for another minute
             # No details and no cause: they may quote the request.
             raise Transient(f"no token from {self._authority}: {type(error).__name__}") from None

@@ -19,6 +19,7 @@ from .transport import Counters, Pressure, Transport, absolute, error_of
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 8.0  # seconds between attempts, doubling; half of each is random
+NO_ROW = (0x80040217, 0x80060891)  # no row with this id, with these key values
 BULK_TIMEOUT = 120.0  # seconds; a thousand rows take some twenty
 
 
@@ -83,10 +84,15 @@ class DataverseClient:
         """Requests at once that the service recommends; None before the first answer. For jobs that use ``*_multiple``."""
         return self._pressure.parallelism
 
-    def read(self, *gets: Get, deadline: float | None = None) -> list[Any]:
-        """One result for each: a row (dict), rows (list of dicts, all pages), or None where there is none (404).
+    @property
+    def budget(self) -> dict[str, float]:
+        """``requests`` and ``seconds`` left in the window on the web server that answered last. To show, not to plan."""
+        return dict(self._pressure.budget)
 
-        Reads of other threads may share the request. Any error but 404 is raised.
+    def read(self, *gets: Get, deadline: float | None = None) -> list[Any]:
+        """One result for each: a row (dict), rows (list of dicts, all pages), or None where there is none.
+
+        Reads of other threads may share the request. ``NotFound`` is raised for a table that does not exist.
         """
         if not gets:
             return []
@@ -95,9 +101,10 @@ class DataverseClient:
         def attempt(until: float) -> list[Any]:
             found = []
             for part, response in zip(unit.parts, self._group.submit(unit, until), strict=True):
-                if response.status >= 300 and response.status != 404:
-                    raise self._failure(response, part)
-                found.append(None if response.status == 404 else _json(response, part))
+                error = self._failure(response, part) if response.status >= 300 else None
+                if error and error.code not in NO_ROW:
+                    raise error
+                found.append(None if error else _json(response, part))
             return found
 
         results = self._persist(attempt, deadline)

@@ -189,7 +189,7 @@ def error_from(
     """The exception for an error answer.
 
     ``writes`` says whether the request could have changed anything; ``if_match`` and ``if_none_match`` are its
-    conditions, which tell apart the 412 answers that older servers send without a code.
+    conditions, which tell apart 412 answers: older servers send them without a code.
     """
     value = number(code)
     details: dict[str, Any] = {"status": status, "code": value, "request_id": request_id, "operation": operation}
@@ -199,9 +199,8 @@ def error_from(
             return kind(message, retry_after=retry_after, repeats=TRANSIENT[key], **details)
     if value in _BY_CODE:
         return _BY_CODE[value](message, **details)
-    if status == 412 and value == 0:
-        if if_match.startswith("W/"):
-            return ConcurrencyMismatch(message, **details)
-        if if_none_match == "*":
-            return DuplicateRecord(message, **details)
+    if status == 412 and if_none_match == "*" and value != 0x80040333:  # that one is a duplicate detection rule
+        return DuplicateRecord(message, **details)
+    if status == 412 and value == 0 and if_match.startswith("W/"):
+        return ConcurrencyMismatch(message, **details)
     return _BY_STATUS.get(status, Terminal)(message, **details)

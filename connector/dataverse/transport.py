@@ -22,6 +22,10 @@ from .odata import MAX_URL, Part, Response
 
 API = "/api/data/v9.2/"
 CONNECT_TIMEOUT = 5.0
+_BUDGET = {
+    "requests": "x-ms-ratelimit-burst-remaining-xrm-requests",
+    "seconds": "x-ms-ratelimit-time-remaining-xrm-requests",
+}
 
 
 class Pressure:
@@ -36,12 +40,17 @@ class Pressure:
         self._not_before = float("-inf")
         self.parallelism: int | None = None
         """Requests at once that the service recommends (``x-ms-dop-hint``), None before the first answer."""
+        self.budget: dict[str, float] = {}
 
     def observe(self, response: Response) -> None:
         """Learn from an answer: recommended parallelism, and a pause for everybody after a throttled one."""
         hint = response.headers.get("x-ms-dop-hint", "")
         if hint.isdecimal() and int(hint) > 0:
             self.parallelism = int(hint)
+        for name, header in _BUDGET.items():
+            left = _amount(response.headers.get(header, ""))
+            if left is not None:
+                self.budget[name] = left
         pause = retry_after(response)
         if pause is not None and response.status in (429, 503):
             with self._lock:
@@ -225,11 +234,16 @@ def operation(part: Part) -> str:
 
 def retry_after(response: Response) -> float | None:
     """The wait in seconds that the server asks for. Dataverse sends a number, never a date."""
+    seconds = _amount(response.headers.get("retry-after", ""))
+    return None if seconds is None else min(seconds, 3600.0)
+
+
+def _amount(text: str) -> float | None:
     try:
-        seconds = float(response.headers.get("retry-after", ""))
+        value = float(text)
     except ValueError:
         return None
-    return min(seconds, 3600.0) if seconds >= 0 else None
+    return value if 0 <= value < float("inf") else None
 
 
 def _lost(error: requests.RequestException, part: Part) -> DataverseError:

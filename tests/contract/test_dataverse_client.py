@@ -289,6 +289,21 @@ def test_reads_come_back_in_order_and_missing_rows_are_none(
     assert b"GET /api/data/v9.2/accounts?$filter=name%20eq%20'O''Hara%20%C3%A9' HTTP/1.1\r\n" in sent(web).body
 
 
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("0x8006088A", "Resource not found for the segment 'loy_entrys'."),
+        ("", "No HTTP resource was found that matches"),
+    ],
+)
+def test_a_missing_table_is_not_a_missing_row(
+    client: DataverseClient, web: responses.RequestsMock, code: str, message: str
+) -> None:
+    batch_answer(web, single("404 Not Found", error(code, message)) + "--batchresponse_c1f0--\n")
+    with pytest.raises(NotFound, match=message[:20]):
+        client.get("loy_entrys")
+
+
 def test_a_read_follows_its_pages(client: DataverseClient, web: responses.RequestsMock) -> None:
     link = f"{API}accounts?$select=name&$skiptoken=%3Ccookie%20pagenumber=%222%22%20/%3E"
     first = json.dumps({"value": [{"name": "a"}], "@odata.nextLink": link})
@@ -452,11 +467,18 @@ def test_the_service_s_recommendation_is_known_and_its_cookies_are_not(
     client: DataverseClient, web: responses.RequestsMock
 ) -> None:
     assert client.parallelism is None
-    headers = {"x-ms-dop-hint": "7", "Set-Cookie": "ARRAffinity=abc; Path=/; Domain=org.crm.dynamics.com"}
+    assert client.budget == {}
+    headers = {
+        "x-ms-dop-hint": "7",
+        "x-ms-ratelimit-burst-remaining-xrm-requests": "5998",
+        "x-ms-ratelimit-time-remaining-xrm-requests": "812.4",
+        "Set-Cookie": "ARRAffinity=abc; Path=/; Domain=org.crm.dynamics.com",
+    }
     web.get(f"{API}WhoAmI", json={}, headers=headers)
     client.request("GET", "WhoAmI")
     client.request("GET", "WhoAmI")
     assert client.parallelism == 7
+    assert client.budget == {"requests": 5998, "seconds": 812.4}
     assert "Cookie" not in sent(web).headers
 
 

@@ -9,7 +9,7 @@ import pytest
 import requests
 import responses
 
-from connector.dataverse import ClientSecretTokens, Transient, Unauthorized
+from connector.dataverse import ClientSecretTokens, Terminal, Transient, Unauthorized
 
 TENANT = "72f90000-0000-4000-8000-0000000000aa"
 CLIENT = "9d1c0000-0000-4000-8000-0000000000bb"
@@ -137,6 +137,12 @@ def test_an_unreachable_login_service_is_asked_again(entra: responses.RequestsMo
     with pytest.raises(Transient, match="no token from https://login"):
         tokens.token()
     assert tokens.token() == "first"
+
+
+def test_a_stranger_s_certificate_is_final(entra: responses.RequestsMock) -> None:
+    entra.post(TOKEN_URL, body=requests.exceptions.SSLError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed"))
+    with pytest.raises(Terminal, match="not trusted"):
+        provider().token()
 
 
 def test_an_unknown_tenant_is_final() -> None:

@@ -56,9 +56,11 @@ def test_an_unexpected_error_is_repeated_once() -> None:
         assert isinstance(error, Transient) and error.repeats == 1
 
 
-def test_a_412_without_code_is_told_by_its_condition() -> None:
+def test_a_412_is_told_by_its_condition() -> None:
     assert type(error_from(412, "", "", if_match='W/"1"')) is ConcurrencyMismatch
     assert type(error_from(412, "0x0", "", if_none_match="*")) is DuplicateRecord
+    assert type(error_from(412, "0x80060891", "", if_none_match="*")) is DuplicateRecord
+    assert type(error_from(412, "0x80040333", "", if_none_match="*")) is Conflict
     assert type(error_from(412, "", "", if_match="*")) is Conflict
 
 
