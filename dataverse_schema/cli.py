@@ -18,6 +18,7 @@ from .interface import load_interface
 from .model import Model, SourceError, load
 from .package import build
 from .rows import Program, programs
+from .uninstall import uninstall
 
 # Creating a table takes Dataverse tens of seconds, and definitions are locked while another change is under way.
 _TIMEOUT, _DEADLINE = 180.0, 900.0
@@ -32,7 +33,14 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.
             for path in build(model, load_interface(model), arguments.out):
                 print(path)
             return 0
-        return _deploy(arguments, model, environment)
+        settings = read_settings(dict(environment) | ({"DATAVERSE_URL": arguments.url} if arguments.url else {}))
+        with connect(settings) as client:
+            if arguments.command == "uninstall":
+                interface = load_interface(model)
+                uninstall(client, model, interface, with_data=arguments.with_data, dry_run=arguments.dry_run)
+            else:
+                deploy(client, model, _choices(arguments, model, settings, environment), dry_run=arguments.dry_run)
+        return 0
     except (InstallError, SettingsError, SourceError) as error:
         print(f"error: {error}", file=sys.stderr)
     except DataverseError as error:
@@ -43,31 +51,34 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m dataverse_schema", description="Install the loyalty solution.")
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("deploy", help="bring an environment to the state of the source")
-    command.add_argument("--url", help="address of the environment; default: DATAVERSE_URL")
-    command.add_argument("--dry-run", action="store_true", help="show the plan and change nothing")
+    environment = argparse.ArgumentParser(add_help=False)
+    environment.add_argument("--url", help="address of the environment; default: DATAVERSE_URL")
+    environment.add_argument("--dry-run", action="store_true", help="show the plan and change nothing")
+    command = commands.add_parser(
+        "deploy", parents=[environment], help="bring an environment to the state of the source"
+    )
     command.add_argument("--tables-only", action="store_true", help="no forms, views, roles, app and command")
     command.add_argument("--no-events", action="store_true", help="leave service endpoint and steps alone")
     command.add_argument("--rotate-key", action="store_true", help="write the queue's key again")
     command.add_argument(
         "--with-example", nargs="?", const="MAIN", metavar="CODE", help="create the example programme (default MAIN)"
     )
+    command = commands.add_parser("uninstall", parents=[environment], help="remove what deploy made")
+    command.add_argument("--with-data", action="store_true", help="remove tables and columns too, with all their data")
     command = commands.add_parser("build", help="write the managed and the unmanaged solution zip")
     command.add_argument("--out", type=Path, required=True, metavar="DIR")
     return parser
 
 
-def _deploy(arguments: argparse.Namespace, model: Model, environment: Mapping[str, str]) -> int:
-    settings = read_settings(dict(environment) | ({"DATAVERSE_URL": arguments.url} if arguments.url else {}))
-    choices = Choices(
+def _choices(
+    arguments: argparse.Namespace, model: Model, settings: Settings, environment: Mapping[str, str]
+) -> Choices:
+    return Choices(
         interface=None if arguments.tables_only else load_interface(model),
         queue=None if arguments.no_events else _queue(settings, environment),
         rotate_key=arguments.rotate_key,
         program=_program(model, arguments.with_example) if arguments.with_example else None,
     )
-    with connect(settings) as client:
-        deploy(client, model, choices, dry_run=arguments.dry_run)
-    return 0
 
 
 def _queue(settings: Settings, environment: Mapping[str, str]) -> Queue:

@@ -59,7 +59,7 @@ def deploy(
 
 def plan(client: DataverseClient, api: WebApi, model: Model, choices: Choices) -> list[Action]:
     """All that is missing or different, in the order in which it must be done. Reads only."""
-    solution = _read_solution(api, model)
+    solution = read_solution(api, model)
     managed = bool(solution and solution["ismanaged"])
     actions: list[Action] = []
     if not managed:
@@ -81,7 +81,7 @@ def plan(client: DataverseClient, api: WebApi, model: Model, choices: Choices) -
     return [*_mark(api, solution), *actions, _finish(api, model, choices.interface)]
 
 
-def _read_solution(api: WebApi, model: Model) -> Json | None:
+def read_solution(api: WebApi, model: Model) -> Json | None:
     """Our solution as installed. Raises `InstallError` if somebody else's things carry our names."""
     publisher, name = model.solution.publisher, model.solution.unique_name
     for row in api.rows(
@@ -149,7 +149,7 @@ def _finish(api: WebApi, model: Model, interface: Interface | None) -> Action:
     def run(_: WebApi) -> None:
         wait_for_keys(api, model)
         api.call("PublishXml", {"ParameterXml": publish_xml(model, interface)})
-        row = _read_solution(api, model)
+        row = read_solution(api, model)
         if row is None:
             raise InstallError(f"Solution {model.solution.unique_name} has gone while it was being installed.")
         done = {"description": model.solution.description, "version": model.solution.version}

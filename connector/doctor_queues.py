@@ -1,0 +1,133 @@
+"""The queues: there, and with the properties on which order and safety rest.
+
+Properties are read through the management API where the connection may (right Manage, and no emulator, which has none).
+Otherwise what can be seen by connecting is checked: that the queue exists, and whether it wants sessions.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from azure.core.exceptions import AzureError, ResourceNotFoundError
+from azure.servicebus import ServiceBusClient
+from azure.servicebus.exceptions import (
+    MessagingEntityNotFoundError,
+    ServiceBusAuthenticationError,
+    ServiceBusAuthorizationError,
+    ServiceBusConnectionError,
+    ServiceBusError,
+)
+from azure.servicebus.management import QueueProperties, ServiceBusAdministrationClient
+
+from connector.findings import Finding, Level
+from connector.settings import Settings
+
+_SHORTEST_LOCK = timedelta(seconds=30)
+_FEWEST_DELIVERIES = 5
+_EMULATOR = "usedevelopmentemulator=true"
+
+
+@dataclass(frozen=True, slots=True)
+class _Queue:
+    name: str
+    setting: str
+    sessions: bool
+
+
+def check_queues(settings: Settings) -> Iterator[Finding]:
+    queues = (
+        # Dataverse cannot name a session, so a queue that wants one refuses its events.
+        _Queue(settings.events_queue, "EVENTS_QUEUE", False),
+        _Queue(settings.changes_queue, "CHANGES_QUEUE", True),
+        _Queue(settings.notices_queue, "NOTICES_QUEUE", False),
+    )
+    connection = settings.service_bus_connection
+    with ServiceBusClient.from_connection_string(connection, retry_total=0) as client:
+        for queue in queues:
+            yield from _connect(client, queue)
+    if _EMULATOR in connection.replace(" ", "").lower():
+        yield Finding(Level.UNKNOWN, "queues", "an emulator does not tell their lock and delivery count")
+        return
+    with ServiceBusAdministrationClient.from_connection_string(connection) as management:
+        for queue in queues:
+            yield from _properties(management, queue)
+
+
+def _connect(client: ServiceBusClient, queue: _Queue) -> Iterator[Finding]:
+    about = f"queue {queue.name}"
+    wants_session = False
+    try:
+        # Looking does not take anything off the queue.
+        with client.get_queue_receiver(queue.name) as receiver:
+            receiver.peek_messages(1)
+    except MessagingEntityNotFoundError:
+        yield Finding(Level.WRONG, about, "does not exist", f"Create it, or correct the setting {queue.setting}.")
+        return
+    except (ServiceBusAuthenticationError, ServiceBusAuthorizationError):
+        yield Finding(
+            Level.WRONG, about, "the connection may not listen to it", "Use a key with the rights Send and Listen."
+        )
+        return
+    except ServiceBusConnectionError:
+        yield Finding(Level.WRONG, about, "cannot be reached", "Check the address in ServiceBusConnection.")
+        return
+    except ServiceBusError as error:
+        if "session" not in str(error).lower():
+            yield Finding(Level.WRONG, about, f"cannot be opened: {str(error)[:200]}", "Check the queue in the portal.")
+            return
+        wants_session = True
+    if wants_session and not queue.sessions:
+        yield Finding(
+            Level.WRONG, about, "requires sessions, which its sender cannot give", "Create it again without sessions."
+        )
+    elif queue.sessions and not wants_session:
+        yield Finding(
+            Level.WRONG,
+            about,
+            "has no sessions: changes of one customer would overtake each other",
+            "Create it again with sessions required; they cannot be switched on later.",
+        )
+    else:
+        yield Finding(Level.GOOD, about, "is there" + (", with sessions" if queue.sessions else ""))
+
+
+def _properties(management: ServiceBusAdministrationClient, queue: _Queue) -> Iterator[Finding]:
+    about = f"queue {queue.name}"
+    try:
+        properties = management.get_queue(queue.name)
+    except ResourceNotFoundError:
+        return  # said already
+    except AzureError:
+        yield Finding(
+            Level.UNKNOWN,
+            about,
+            "the connection may not read its properties",
+            f"Look in the portal: lock at least {_SHORTEST_LOCK.seconds} s, at least {_FEWEST_DELIVERIES} deliveries.",
+        )
+        return
+    yield from judge(queue.name, properties)
+
+
+def judge(name: str, properties: QueueProperties) -> Iterator[Finding]:
+    """What is wrong with a queue's properties."""
+    about = f"queue {name}"
+    lock = properties.lock_duration
+    if isinstance(lock, timedelta) and lock < _SHORTEST_LOCK:
+        yield Finding(
+            Level.WARNING, about, f"its lock lasts {lock.total_seconds():g} s", "Set the lock duration to one minute."
+        )
+    deliveries = properties.max_delivery_count or 0
+    if deliveries < _FEWEST_DELIVERIES:
+        yield Finding(
+            Level.WARNING,
+            about,
+            f"a message is given up after {deliveries} deliveries",
+            "Set the delivery count to 10.",
+        )
+    if not properties.dead_lettering_on_message_expiration:
+        yield Finding(
+            Level.WARNING,
+            about,
+            "messages that expire are dropped without a trace",
+            "Switch on dead-lettering on message expiration.",
+        )
