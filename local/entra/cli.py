@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
     with server:
         say_ready(
             {
-                "authority": f"{server.url}/{directory.tenant_id}",
+                "authority": server.url,
                 "tenant_id": directory.tenant_id,
                 "ca_file": str(certificates.ca_file.resolve()),
                 "admin_url": f"{server.url}/admin",

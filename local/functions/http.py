@@ -101,7 +101,8 @@ class HttpDoor:
         if path == "/admin/host/status" and request.method == "GET":
             return _json(dict(self._status()))
         if path == "/admin/counters" and request.method == "GET":
-            return _json({name: figures.summary() for name, figures in self._invocations.figures.items()})
+            functions = {name: figures.summary() for name, figures in self._invocations.figures.items()}
+            return _json({"running": self._invocations.running, "functions": functions})
         if path.startswith("/admin/functions/") and request.method == "POST":
             try:
                 document = json.loads(request.get_data() or b"{}")

@@ -84,7 +84,7 @@ def functions_host(bus, home, *arguments, **settings):
         child.master = json.loads((home / "functions" / "keys.json").read_text())["master"]
         child.counters = lambda: requests.get(
             f"{child.url}/admin/counters", headers={"x-functions-key": child.master}, timeout=5
-        ).json()
+        ).json()["functions"]
         yield child
 
 
