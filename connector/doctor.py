@@ -125,7 +125,7 @@ def check_installation(client: DataverseClient, settings: Settings) -> Iterator[
     model = load()
     queue = Queue.from_connection_string(settings.service_bus_connection, settings.events_queue)
     try:
-        actions = plan(client, WebApi(client), model, Choices(interface=load_interface(model), queue=queue))
+        actions = plan(client, WebApi(client), model, Choices(interface=load_interface(model), queue=queue)).actions
     except InstallError as error:
         yield Finding(Level.WRONG, about, str(error), "Repair this, then run: python -m dataverse_schema deploy")
         return

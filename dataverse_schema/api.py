@@ -39,6 +39,11 @@ class WebApi:
             return None
         return found
 
+    def root(self) -> str:
+        """The absolute address under which rows are named in references."""
+        context = str((self.get("WhoAmI") or {}).get("@odata.context", ""))
+        return context.partition("$metadata")[0]
+
     def rows(self, path: str) -> list[Json]:
         found = self.get(path)
         rows: list[Json] = (found or {}).get("value", [])

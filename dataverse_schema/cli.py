@@ -16,7 +16,8 @@ from .deploy import Choices, deploy
 from .eventing import Queue
 from .interface import load_interface
 from .model import Model, SourceError, load
-from .package import build
+from .package import build, solution_zip
+from .reference import reference
 from .rows import Program, programs
 from .uninstall import uninstall
 
@@ -33,6 +34,8 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.
             for path in build(model, load_interface(model), arguments.out):
                 print(path)
             return 0
+        if arguments.command == "reference":
+            return _reference(arguments, model)
         settings = read_settings(dict(environment) | ({"DATAVERSE_URL": arguments.url} if arguments.url else {}))
         with connect(settings) as client:
             if arguments.command == "uninstall":
@@ -57,6 +60,10 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "deploy", parents=[environment], help="bring an environment to the state of the source"
     )
+    command.add_argument("--managed", action="store_true", help="import the managed solution instead of making parts")
+    command.add_argument(
+        "--application-user", metavar="CLIENT_ID", help="who gets the connector's role; default: DATAVERSE_CLIENT_ID"
+    )
     command.add_argument("--tables-only", action="store_true", help="no forms, views, roles, app and command")
     command.add_argument("--no-events", action="store_true", help="leave service endpoint and steps alone")
     command.add_argument("--rotate-key", action="store_true", help="write the queue's key again")
@@ -67,7 +74,27 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--with-data", action="store_true", help="remove tables and columns too, with all their data")
     command = commands.add_parser("build", help="write the managed and the unmanaged solution zip")
     command.add_argument("--out", type=Path, required=True, metavar="DIR")
+    command = commands.add_parser("reference", help="write the reference of tables, events and roles")
+    command.add_argument("--out", type=Path, default=Path("docs/reference"), metavar="DIR")
+    command.add_argument("--check", action="store_true", help="fail if the files are not current")
     return parser
+
+
+def _reference(arguments: argparse.Namespace, model: Model) -> int:
+    outdated = []
+    for name, text in reference(model, load_interface(model)).items():
+        path = arguments.out / name
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            continue
+        outdated.append(name)
+        if not arguments.check:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            print(path)
+    if arguments.check and outdated:
+        print(f"error: out of date: {', '.join(outdated)}; run python -m dataverse_schema reference", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _choices(
@@ -78,6 +105,8 @@ def _choices(
         queue=None if arguments.no_events else _queue(settings, environment),
         rotate_key=arguments.rotate_key,
         program=_program(model, arguments.with_example) if arguments.with_example else None,
+        application_user=None if arguments.tables_only else arguments.application_user or settings.dataverse_client_id,
+        package=solution_zip(model, load_interface(model), managed=True) if arguments.managed else None,
     )
 
 

@@ -327,7 +327,7 @@ def _fill_app(api: WebApi, interface: Interface) -> None:
     ]
     api.call("AddAppComponents", {"AppId": str(app.id), "Components": components})
     for name in app.roles:
-        role = {"@odata.id": f"roles({interface.role(name).id})"}
+        role = {"@odata.id": f"{api.root()}roles({interface.role(name).id})"}
         api.create(f"appmodules({app.id})/appmoduleroles_association/$ref", role)
 
 

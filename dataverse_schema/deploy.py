@@ -9,8 +9,10 @@ from functools import partial
 from connector.dataverse import DataverseClient
 
 from .api import InstallError, Json, WebApi, explained, text
+from .application_user import plan_assignment
 from .components import plan_components
 from .eventing import Queue, plan_events
+from .importing import import_solution, older
 from .interface import Interface
 from .model import Model
 from .render.xml import braces, el, leaf, to_text
@@ -30,6 +32,10 @@ class Choices:
     queue: Queue | None = None
     rotate_key: bool = False
     program: Program | None = None
+    # Client id of the app registration whose application user gets the connector's role.
+    application_user: str | None = None
+    # The managed zip to import instead of making components one by one.
+    package: bytes | None = None
 
 
 def deploy(
@@ -46,10 +52,11 @@ def deploy(
     rest.
     """
     reader = WebApi(client)
-    actions = explained("Reading what is installed", lambda: plan(client, reader, model, choices))
+    planned = explained("Reading what is installed", lambda: plan(client, reader, model, choices))
+    actions = planned.actions
     if not actions:
         say("Nothing to do: the environment is as the source says.")
-    writer = WebApi(client, model.solution.unique_name)
+    writer = WebApi(client, planned.solution)
     for number, action in enumerate(actions, 1):
         say(f"[{number}/{len(actions)}] {'would: ' if dry_run else ''}{action.title}")
         if not dry_run:
@@ -57,28 +64,55 @@ def deploy(
     return [action.title for action in actions]
 
 
-def plan(client: DataverseClient, api: WebApi, model: Model, choices: Choices) -> list[Action]:
+@dataclass(frozen=True)
+class Plan:
+    """`solution`: the unmanaged solution that new components belong to; None where a managed one is installed."""
+
+    actions: list[Action]
+    solution: str | None
+
+
+def plan(client: DataverseClient, api: WebApi, model: Model, choices: Choices) -> Plan:
     """All that is missing or different, in the order in which it must be done. Reads only."""
     solution = read_solution(api, model)
-    managed = bool(solution and solution["ismanaged"])
+    managed = choices.package is not None or bool(solution and solution["ismanaged"])
+    if choices.package and solution and not solution["ismanaged"]:
+        raise InstallError(
+            f"Solution {model.solution.unique_name} is installed unmanaged here; a managed one cannot take its place. "
+            "Run without --managed, or uninstall first."
+        )
     actions: list[Action] = []
-    if not managed:
-        # What a managed solution brought is changed by importing its next version, not piece by piece.
+    if managed:
+        # What a managed solution brings is changed by importing its next version, not piece by piece.
+        if choices.package and (solution is None or older(solution["version"], model.solution.version)):
+            actions.append(_import(model, choices.package))
+    else:
         actions += plan_tables(api, model)
         if choices.interface:
             actions += plan_components(api, model, choices.interface)
     if choices.queue:
         actions += plan_events(api, model, choices.queue, rotate_key=choices.rotate_key)
+    if choices.application_user and choices.interface:
+        actions += plan_assignment(api, choices.application_user, choices.interface.role("Loyalty connector"))
     if choices.program:
         actions += plan_program(api, client, choices.program)
     if managed:
-        return actions
-    if solution is None:
-        return [*_create_solution(api, model), *actions, _finish(api, model, choices.interface)]
+        return Plan(actions, None)
     source = model.solution
-    if not actions and (solution["description"], solution["version"]) == (source.description, source.version):
-        return []
-    return [*_mark(api, solution), *actions, _finish(api, model, choices.interface)]
+    finish = _finish(api, model, choices.interface)
+    if solution is None:
+        return Plan([*_create_solution(api, model), *actions, finish], source.unique_name)
+    if actions or (solution["description"], solution["version"]) != (source.description, source.version):
+        actions = [*_mark(api, solution), *actions, finish]
+    return Plan(actions, source.unique_name)
+
+
+def _import(model: Model, package: bytes) -> Action:
+    def run(api: WebApi) -> None:
+        import_solution(WebApi(api.client), package)
+        wait_for_keys(api, model)
+
+    return Action(f"Import the managed solution, version {model.solution.version}, and wait for its keys", run)
 
 
 def read_solution(api: WebApi, model: Model) -> Json | None:
