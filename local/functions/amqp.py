@@ -61,7 +61,7 @@ class ConnectionString:
     key: str
 
     def __repr__(self) -> str:
-        return f"ConnectionString({self.host}:{self.port})"
+        return f"{self.host}:{self.port}"
 
     @classmethod
     def parse(cls, text: str) -> Self:

@@ -32,7 +32,7 @@ CONFIG = {
                             "MaxDeliveryCount": MAX_DELIVERIES,
                         },
                     }
-                    for suffix in ("", "-2", "-3", "-4", "-5")
+                    for suffix in ("", "-2", "-3", "-4", "-5", "-6")
                     for name, sessions in ((f"ordered{suffix}", True), (f"plain{suffix}", False))
                 ],
             }
@@ -267,6 +267,22 @@ def test_a_broker_killed_and_started_again_loses_nothing(tmp_path):
             bus.child.stop()
 
 
+def test_a_connection_lost_while_a_function_runs_brings_the_message_again(bus, tmp_path):
+    gate = tmp_path / "gate"
+    with functions_host(bus, tmp_path, **own_queues(5)) as host:
+        bus.send("ordered-5", {"n": 1, "wait": str(gate)}, {"n": 2}, session=name())
+        bus.send("plain-5", {"n": 3})
+        wait_until(lambda: records(tmp_path, "session-begin") and records(tmp_path, "plain-end"), about="the calls")
+        assert requests.post(f"{bus.admin}/drop", timeout=5).json()["dropped"] >= 1
+        wait_until(lambda: "connection to Service Bus was lost" in host.output, about="the loss")
+        gate.touch()
+        wait_until(lambda: [r["n"] for r in records(tmp_path, "session-end")][-1:] == [2], about="the second message")
+        assert [r["n"] for r in records(tmp_path, "session-end")] == [1, 1, 2]
+        assert host.counters()["on_session"]["settlements_lost"] == 1
+        bus.send("plain-5", {"n": 4})
+        wait_until(lambda: len(records(tmp_path, "plain-end")) == 2, about="a message after the loss")
+
+
 def test_a_running_function_finishes_before_the_host_ends(bus, tmp_path):
     gate = tmp_path / "gate"
     with functions_host(bus, tmp_path, **own_queues(2)) as host:
@@ -298,9 +314,9 @@ def test_a_function_that_does_not_finish_is_abandoned(bus, tmp_path):
 
 
 def test_a_queue_without_sessions_is_refused_and_said(bus, tmp_path):
-    with functions_host(bus, tmp_path, SESSION_QUEUE="plain-5", PLAIN_QUEUE="ordered-5") as host:
+    with functions_host(bus, tmp_path, SESSION_QUEUE="plain-6", PLAIN_QUEUE="ordered-6") as host:
         wait_until(lambda: host.counters()["on_session"].get("links_refused"), about="the refusal")
-        assert "function on_session: queue plain-5: amqp:not-allowed" in host.output
+        assert "function on_session: queue plain-6: amqp:not-allowed" in host.output
 
 
 def test_a_function_past_its_time_out_ends_the_host(bus, tmp_path):
