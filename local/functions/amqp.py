@@ -112,8 +112,6 @@ class Delivery:
             await self.echo
 
     def answered(self) -> None:
-        if not self._handle.settled:
-            return
         remote, state = self._handle.remote, self._handle.remote_state
         self._handle.settle()
         if self.echo and not self.echo.done():
@@ -168,7 +166,8 @@ class ReceiverLink(Link):
         self.messages: asyncio.Queue[Delivery | None] = asyncio.Queue()
         self.session_id: str | None = None
         self.locked_until = 0.0  # Unix seconds, of a session's lock
-        self._unsettled: dict[int, Delivery] = {}
+        # kept here and not as attributes of proton's objects: those would hold each other for ever
+        self._unsettled: dict[ProtonDelivery, Delivery] = {}
 
     def flow(self, credit: int) -> None:
         if self.handle and not self.closed.done():
@@ -187,20 +186,19 @@ class ReceiverLink(Link):
 
     def delivered(self, delivery: ProtonDelivery) -> None:
         assert self.handle is not None
-        known: Delivery | None = getattr(delivery, "ours", None)
-        if known:
-            known.answered()
-            if known.echo and known.echo.done():
-                self._unsettled.pop(id(known), None)
+        if known := self._unsettled.get(delivery):
+            if delivery.settled:
+                del self._unsettled[delivery]
+                known.answered()
         elif delivery.readable and not delivery.partial:
             raw = bytes(self.handle.recv(delivery.pending) or b"")
             self.handle.advance()
-            known = delivery.ours = Delivery(self, delivery, raw)
+            arrived = Delivery(self, delivery, raw)
             if delivery.settled:  # an answer to a request: nothing left to say about it
                 delivery.settle()
             else:
-                self._unsettled[id(known)] = known
-            self.messages.put_nowait(known)
+                self._unsettled[delivery] = arrived
+            self.messages.put_nowait(arrived)
 
     def end(self, error: AmqpError) -> None:
         super().end(error)
