@@ -21,7 +21,7 @@ from local.servicebus.amqp.link import Inbound, Link, address
 from local.servicebus.amqp.message import Request
 from local.servicebus.amqp.performatives import AmqpError
 from local.servicebus.amqp.session import Session
-from local.servicebus.amqp.types import Described, Int, Symbol
+from local.servicebus.amqp.types import Described, Int
 from local.servicebus.config import NamespaceConfig
 from local.servicebus.faults import Dials, Faults
 from local.servicebus.gateway.authorization import audience_of, check_token, covers, entity_path
@@ -199,8 +199,8 @@ class Gateway:
             if path:
                 self.namespace.entity(path.removesuffix(_MANAGEMENT))
         except ServiceBusError as error:
-            status = {"status-code": Int(error.status), "status-description": str(error)}
-            return status | {"error-condition": Symbol(error.condition)}, None
+            # Without a condition: clients that find one here do not read the description.
+            return {"status-code": Int(error.status), "status-description": str(error)}, None
         self.clients[link.session.connection].granted[path] = end
         return {"status-code": Int(202), "status-description": "Accepted"}, None
 

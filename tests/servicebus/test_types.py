@@ -1,5 +1,6 @@
 """AMQP's encoding of values, and of messages."""
 
+import contextlib
 import struct
 from uuid import UUID
 
@@ -66,15 +67,11 @@ def test_arrays_survive(kind: type, numbers: list[int]) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_give_a_value_or_a_decode_error(data: bytes) -> None:
     for read in (t.decode, t.skip, t.raw_map):
-        try:
+        with contextlib.suppress(t.DecodeError):
             read(data, 0)
-        except t.DecodeError:
-            pass
     for take in (parse, split_batch):
-        try:
+        with contextlib.suppress(t.DecodeError):
             take(data)
-        except t.DecodeError:
-            pass
 
 
 @pytest.mark.parametrize(
@@ -117,11 +114,8 @@ def test_a_message_passes_unchanged_in_whatever_order_its_sections_come() -> Non
     user = {t.Symbol("mine"): t.encode(t.UShort(3))}
     application = {"price": t.encode(t.Opaque(0x74, b"1234")), "n": t.encode(t.UByte(7))}
     body = b"\x00\x53\x75\xa0\x01a" + b"\x00\x53\x75\xa0\x01b"
-    content = Content(True, 4, 60_000, user, properties, application, body)
-    delivered = content.encode(delivery_count=2, delivery_annotations={t.Symbol("x"): UUID(int=1)})
-    assert parse(delivered) == content
-    sections = [delivered[start:end] for start, end in ((0, 12),)]
-    assert sections[0].startswith(b"\x00\x53\x70")
+    content = Content(True, 4, 60_000, {t.Symbol("d"): t.encode(None)}, user, properties, application, body)
+    assert parse(content.encode(delivery_count=2)) == content
     shuffled = body + b"\x00\x53\x74" + t.encode_raw_map(application) + properties
     assert parse(shuffled) == Content(properties=properties, application_properties=application, body=body)
 

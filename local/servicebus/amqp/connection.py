@@ -221,7 +221,7 @@ class Connection(asyncio.Protocol):
             self._begin(channel, performative)
         elif isinstance(performative, p.Close):
             self._write_frame(0, described_list(p.CLOSE, []))
-            self._finish()
+            self._finish(wait_s=0)
         elif isinstance(performative, (p.Open, p.SaslInit)):
             raise AmqpError("amqp:illegal-state", f"{type(performative).__name__} came on an open connection.")
         elif session := self.sessions.get(channel):
@@ -267,13 +267,16 @@ class Connection(asyncio.Protocol):
             self._write_frame(0, described_list(p.CLOSE, [error.encoded()]))
         self._finish()
 
-    def _finish(self) -> None:
-        """Write what is left, hear no more, and hang up when the client does or after a moment."""
+    def _finish(self, wait_s: float = _CLOSE_WAIT_S) -> None:
+        """Write what is left, hear no more, and hang up when the client does or after a moment.
+
+        The moment lets the client read why: hanging up on unread input would destroy what is on its way.
+        """
         self._consume = self._discard
         for session in list(self.sessions.values()):
             session.ended()
         self.sessions.clear()
-        self._timers.append(self._loop.call_later(_CLOSE_WAIT_S, self._hang_up))
+        self._timers.append(self._loop.call_later(wait_s, self._hang_up))
         self.owner.wrote(self)
 
     def _hang_up(self) -> None:

@@ -62,6 +62,7 @@ class Content:
     durable: bool = False
     priority: int | None = None
     ttl: int | None = None  # milliseconds
+    delivery_annotations: dict[Any, bytes] = field(default_factory=dict)  # Service Bus passes the sender's on
     annotations: dict[Any, bytes] = field(default_factory=dict)
     properties: bytes = b""
     application_properties: dict[Any, bytes] = field(default_factory=dict)
@@ -91,17 +92,18 @@ class Content:
         *,
         delivery_count: int = 0,
         annotations: dict[Any, bytes] | None = None,
-        delivery_annotations: dict[Any, Any] | None = None,
+        delivery_annotations: dict[Any, bytes] | None = None,
     ) -> bytes:
-        """The whole message; `annotations` (values encoded) are added to the message's own."""
+        """The whole message; the annotations given (values encoded) are added to the message's own."""
         priority = None if self.priority is None else UByte(self.priority)
         ttl = None if self.ttl is None else UInt(self.ttl)
         parts = [described_list(HEADER, [self.durable, priority, ttl, None, UInt(delivery_count)])]
-        if delivery_annotations:
-            parts += (_DESCRIPTORS[DELIVERY_ANNOTATIONS], encode(delivery_annotations))
-        merged = self.annotations | annotations if annotations else self.annotations
-        if merged:
-            parts += (_DESCRIPTORS[MESSAGE_ANNOTATIONS], encode_raw_map(merged))
+        for code, own, added in (
+            (DELIVERY_ANNOTATIONS, self.delivery_annotations, delivery_annotations),
+            (MESSAGE_ANNOTATIONS, self.annotations, annotations),
+        ):
+            if own or added:
+                parts += (_DESCRIPTORS[code], encode_raw_map(own | added if added else own))
         parts.append(self.properties)
         if self.application_properties:
             parts += (_DESCRIPTORS[APPLICATION_PROPERTIES], encode_raw_map(self.application_properties))
@@ -126,8 +128,9 @@ def sections(data: bytes) -> list[tuple[int, int, int]]:
 
 
 def parse(data: bytes) -> Content:
-    """Cut an encoded message; delivery annotations are dropped, they end at each hop. Raises DecodeError."""
+    """Cut an encoded message. Raises DecodeError."""
     durable, priority, ttl = False, None, None
+    for_delivery: dict[Any, bytes] = {}
     annotations: dict[Any, bytes] = {}
     application: dict[Any, bytes] = {}
     properties = b""
@@ -142,6 +145,8 @@ def parse(data: bytes) -> Content:
             properties = _DESCRIPTORS[PROPERTIES] + data[start:end]
         elif code == MESSAGE_ANNOTATIONS:
             annotations = raw_map(data, start)
+        elif code == DELIVERY_ANNOTATIONS:
+            for_delivery = raw_map(data, start)
         elif code == APPLICATION_PROPERTIES:
             application = raw_map(data, start)
             if not all(type(key) is str for key in application):
@@ -153,7 +158,7 @@ def parse(data: bytes) -> Content:
             durable, priority, ttl = (header + [None] * 3)[:3]
             if not all(value is None or isinstance(value, int) for value in (durable, priority, ttl)):
                 raise DecodeError("a header field has a wrong type")
-    return Content(bool(durable), priority, ttl, annotations, properties, application, b"".join(body))
+    return Content(bool(durable), priority, ttl, for_delivery, annotations, properties, application, b"".join(body))
 
 
 def split_batch(data: bytes) -> list[bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from local.servicebus.amqp.message import Content, parse
 from local.servicebus.amqp.types import DecodeError, Int, Symbol, Timestamp, decode, encode
@@ -61,6 +61,7 @@ def draft(data: bytes) -> Draft:
         raise InvalidField("group-id must be a string.")
     for key in _OURS:  # what an earlier delivery wrote does not travel on
         content.annotations.pop(key, None)
+    content.delivery_annotations.pop(_LOCK_TOKEN, None)
     message_id = properties.get("message-id")
     if message_id is None:  # the service names what its sender did not
         message_id = uuid4().hex
@@ -93,8 +94,8 @@ def encoded(message: Message) -> bytes:
         annotations[_SCHEDULED] = encode(timestamp(message.scheduled_for))
     if message.dead_letter_source is not None:
         annotations[_DEAD_LETTER_SOURCE] = encode(message.dead_letter_source)
-    token: dict[Any, UUID] | None = None
+    token: dict[Any, bytes] | None = None
     if message.lock is not None:
         annotations[_LOCKED_UNTIL] = encode(timestamp(message.lock.until))
-        token = {_LOCK_TOKEN: message.lock.token}
+        token = {_LOCK_TOKEN: encode(message.lock.token)}
     return content.encode(delivery_count=message.delivery_count, annotations=annotations, delivery_annotations=token)
