@@ -99,3 +99,31 @@ class Child:
             self._fresh.put(line)
         self._fresh.put(None)
         self._reader_done.set()
+
+
+class Stack:
+    """`python -m local up` in a home folder; `endpoints` is what it printed. Starts at once, ends with the `with` block."""
+
+    def __init__(self, home: Path, *arguments: str, program: str = "MAIN", timeout: float = 120) -> None:
+        self.home = home
+        environment = clean_environment(LOYALTY_PROGRAM=program)
+        self.child = Child("up", "--home", str(home), *arguments, environment=environment)
+        try:
+            self.endpoints = self.child.ready(timeout)
+        except BaseException:
+            self.child.__exit__()
+            raise
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The processes of the stack as they are now."""
+        return json.loads((self.home / "pids.json").read_text())
+
+    def log(self, part: str) -> str:
+        return (self.home / "logs" / f"{part}.log").read_text()
+
+    def __enter__(self) -> "Stack":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.child.__exit__()
