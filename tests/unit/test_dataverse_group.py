@@ -145,6 +145,19 @@ def test_a_batch_is_bounded_and_a_unit_never_split(service: Service, pool: Threa
     assert service.batches == [["first"], ["b", "c", "d"], ["e", "f"], list("ghijkl")]
 
 
+def test_a_batch_is_bounded_in_bytes(service: Service, pool: ThreadPoolExecutor) -> None:
+    group = group_of(service)
+    large = [Unit([Create(name, {"loy_explanation": "x" * 1_500_000}).part()], atomic=True) for name in "abc"]
+    service.gate.clear()
+    first = pool.submit(group.submit, reads("first"), soon())
+    until(lambda: service.running == 1)
+    futures = queue(group, pool, *large)
+    service.gate.set()
+    for future in (first, *futures):
+        future.result()
+    assert service.batches == [["first"], ["a", "b"], ["c"]]
+
+
 def test_the_same_read_is_sent_once_and_answered_to_each(service: Service, pool: ThreadPoolExecutor) -> None:
     group = group_of(service)
     service.gate.clear()
