@@ -62,7 +62,8 @@ class Unit:
     def failed(self, error: DataverseError) -> DataverseError:
         """The error of the whole request as this unit's own."""
         if isinstance(error, OutcomeUnknown) and not self.atomic:
-            return Transient(error.message, status=error.status, code=error.code, request_id=error.request_id)
+            details = {"status": error.status, "code": error.code, "request_id": error.request_id}
+            return Transient(error.message, retry_after=error.retry_after, repeats=error.repeats, **details)
         return error.fresh()
 
 
