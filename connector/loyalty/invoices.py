@@ -306,9 +306,10 @@ def _name(invoice: Invoice | None, document: str) -> str:
 
 
 def _nothing_sentence(invoice: Invoice | None, document: str, have: Posted) -> str:
-    if not have.entries:
-        return f"{_name(invoice, document)}: nothing to do, it earns no points."
-    return f"{_name(invoice, document)}: nothing to do, its {have.points} points are in the ledger already."
+    if have.entries:
+        return f"{_name(invoice, document)}: nothing to do, its {have.points} points are in the ledger already."
+    why = "its totalamount is zero" if invoice and not invoice.net else "it earns no points"
+    return f"{_name(invoice, document)}: nothing to do, {why}."
 
 
 def _sentence(invoice: Invoice | None, document: str, journal: Journal, state: State) -> str:

@@ -196,7 +196,7 @@ def test_a_posted_invoice_cancelled_with_a_negative_total_is_taken_back() -> Non
 def test_an_invoice_of_nothing_leaves_no_entry(net: str) -> None:
     decision = Book(PROGRAM).look_at(an_invoice(1, net))
     assert (decision.outcome, decision.entries) == (Outcome.NOTHING, ())
-    assert decision.message == "Invoice INV-1: nothing to do, it earns no points."
+    assert decision.message == "Invoice INV-1: nothing to do, its totalamount is zero."
 
 
 def test_what_was_never_here_and_is_gone_is_nothing() -> None:
