@@ -382,6 +382,22 @@ def test_a_deadlock_undoes_only_until_the_repetition(
     assert time.slept == [0.25, 0.5, 1.0]
 
 
+def test_an_unexpected_error_is_repeated_once(client: DataverseClient, web: responses.RequestsMock, time: Time) -> None:
+    for _ in range(2):
+        batch_answer(
+            web, failing_set("500 Internal Server Error", error("0x80040216", "An unexpected error occurred."))
+        )
+    with pytest.raises(Transient, match="unexpected"):
+        client.commit(WRITES)
+    assert time.slept == [0.25]
+
+
+def test_fewer_answers_than_writes_leave_the_outcome_open(client: DataverseClient, web: responses.RequestsMock) -> None:
+    batch_answer(web, failing_set("204 No Content", ""))
+    with pytest.raises(OutcomeUnknown, match="1 answers to 2 writes"):
+        client.commit(WRITES, deadline=0)
+
+
 def test_repeating_ends_at_the_deadline(client: DataverseClient, web: responses.RequestsMock, time: Time) -> None:
     web.post(BATCH, status=503, body="<html>")
     with pytest.raises(Transient, match="HTTP 503"):

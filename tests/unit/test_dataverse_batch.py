@@ -92,6 +92,12 @@ def test_we_read_what_a_server_builds(things: list[Response | list[Response]], n
     assert batch.parse(f"multipart/mixed; boundary={names[0]}", served(things, *names)) == things
 
 
+def test_what_follows_the_end_is_ignored() -> None:
+    things: list[Response | list[Response]] = [Response(200, {}, b"{}")]
+    body = served(things, "b", "c")
+    assert batch.parse("multipart/mixed; boundary=b", body + b"epilogue\r\n" + body) == things
+
+
 @given(replies, st.integers(min_value=0, max_value=400))
 def test_an_answer_cut_short_keeps_whole_replies_only(things: list[Response | list[Response]], lost: int) -> None:
     whole = served(things, "outer", "inner")

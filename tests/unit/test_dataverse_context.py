@@ -127,6 +127,12 @@ def test_rows_inside_rows() -> None:
     }
 
 
+def test_a_type_we_do_not_know_is_kept_as_it_is() -> None:
+    range_ = {"__type": "Range:#Somewhere", "From": 1, "To": typed("Money", Value=2)}
+    target = [{"key": "Target", "value": entity({"range": range_})}]
+    assert parse(as_posted(context(InputParameters=target))).target == {"range": {"From": 1, "To": Decimal(2)}}
+
+
 @pytest.mark.parametrize("removal", ["absent", "null", "empty"])
 def test_a_trimmed_context_keeps_its_ids(removal: str) -> None:
     found = context()

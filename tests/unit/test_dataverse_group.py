@@ -261,6 +261,7 @@ def test_everybody_honours_a_pause(service: Service, pool: ThreadPoolExecutor) -
         future.result()
         assert time.monotonic() >= free - 0.005
     pressure.observe(Response(503, {"retry-after": "60"}, b""))
+    pressure.observe(Response(429, {"retry-after": "1"}, b""))  # does not shorten the pause
     sent = len(service.batches)
     with pytest.raises(Transient) as caught:
         group.submit(reads("x"), time.monotonic() + 5)

@@ -76,6 +76,10 @@ def test_a_text_literal_reads_back(value: str) -> None:
     assert inside.replace("''", "'") == value
 
 
+def test_a_quote_is_doubled_and_everything_special_escaped() -> None:
+    assert odata.text("O'Hara & Co #1+2%/é") == "'O%27%27Hara%20%26%20Co%20%231%2B2%25%2F%C3%A9'"
+
+
 def test_queries_and_rows_are_spelled() -> None:
     where = f"loy_sequence gt 3 and {odata.any_of('loy_cause', [odata.text('a'), odata.text('b')])}"
     assert odata.query("loy_entries", select=["a", "b"], where=where, order_by="loy_sequence", top=5) == (
