@@ -3,8 +3,9 @@
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from azure.servicebus import (
@@ -14,7 +15,8 @@ from azure.servicebus import (
     ServiceBusMessage,
     ServiceBusReceivedMessage,
     ServiceBusReceiveMode,
-    ServiceBusSubQueue,
+    ServiceBusReceiver,
+    ServiceBusSender,
 )
 from azure.servicebus.amqp import AmqpAnnotatedMessage, AmqpMessageBodyType
 from azure.servicebus.exceptions import (
@@ -52,15 +54,47 @@ def broker() -> Iterator[Broker]:
         yield running
 
 
-@pytest.fixture
-def sdk(broker: Broker) -> Iterator[ServiceBusClient]:
-    with client(broker) as made:
-        yield made
+class Sdk:
+    """A client whose senders and receivers stay open: the SDK takes half a second for each opening and closing."""
+
+    def __init__(self, client: ServiceBusClient, patient: ServiceBusClient) -> None:
+        self.client = client  # does not retry
+        self._patient = patient
+        self._open: dict[tuple[str, ...], Any] = {}
+
+    def sender(self, queue: str) -> ServiceBusSender:
+        if (queue, "sender") not in self._open:
+            self._open[queue, "sender"] = self._patient.get_queue_sender(queue)
+        return cast(ServiceBusSender, self._open[queue, "sender"])
+
+    def receiver(self, queue: str, **options: Any) -> ServiceBusReceiver:
+        key = (queue, *(f"{name}={value}" for name, value in options.items()))
+        if key not in self._open:
+            self._open[key] = self._patient.get_queue_receiver(queue, **options)
+        return cast(ServiceBusReceiver, self._open[key])
+
+    def graves(self, queue: str) -> ServiceBusReceiver:
+        return self.receiver(queue, sub_queue="deadletter")
+
+    def session(self, queue: str, session_id: Any = NEXT_AVAILABLE_SESSION, **options: Any) -> ServiceBusReceiver:
+        """A receiver of one session, not opened yet."""
+        return self.client.get_queue_receiver(queue, session_id=session_id, **options)
+
+    def send(self, queue: str, *messages: ServiceBusMessage | str) -> None:
+        made = [m if isinstance(m, ServiceBusMessage) else ServiceBusMessage(m) for m in messages]
+        self.sender(queue).send_messages(made)
+
+    def close(self) -> None:
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda item: item.close(), self._open.values()))
 
 
-def send(sdk: ServiceBusClient, queue: str, *messages: ServiceBusMessage | str) -> None:
-    with sdk.get_queue_sender(queue) as sender:
-        sender.send_messages([m if isinstance(m, ServiceBusMessage) else ServiceBusMessage(m) for m in messages])
+@pytest.fixture(scope="module")
+def sdk(broker: Broker) -> Iterator[Sdk]:
+    with client(broker) as made, client(broker, retry_total=3, retry_backoff_factor=0.05) as patient:
+        opened = Sdk(made, patient)
+        yield opened
+        opened.close()
 
 
 def take(receiver: Any, count: int, wait: float = 5) -> list[ServiceBusReceivedMessage]:
@@ -72,8 +106,12 @@ def take(receiver: Any, count: int, wait: float = 5) -> list[ServiceBusReceivedM
     return got
 
 
-def test_every_field_of_a_message_arrives(sdk: ServiceBusClient) -> None:
-    properties = {"text": "é", "whole": 5, "big": 1 << 40, "part": 1.5, "yes": True, "raw": b"raw", "none": None}
+def wait_until(moment: datetime) -> None:
+    threading.Event().wait(max(0, (moment - datetime.now(UTC)).total_seconds()))
+
+
+def test_every_field_of_a_message_arrives(sdk: Sdk) -> None:
+    properties = {"text": "é", "whole": 5, "part": 1.5, "yes": True, "none": None}
     sent = ServiceBusMessage(
         b"body",
         application_properties=properties,
@@ -88,10 +126,10 @@ def test_every_field_of_a_message_arrives(sdk: ServiceBusClient) -> None:
         reply_to_session_id="rs",
         time_to_live=timedelta(hours=1),
     )
-    send(sdk, "plain", sent)
-    with sdk.get_queue_receiver("plain") as receiver:
-        (got,) = take(receiver, 1)
-        receiver.complete_message(got)
+    sdk.send("plain", sent)
+    receiver = sdk.receiver("plain")
+    (got,) = take(receiver, 1)
+    receiver.complete_message(got)
     assert b"".join(got.body) == b"body"
     assert {key.decode(): value for key, value in got.application_properties.items()} == properties | {
         "text": "é".encode()
@@ -118,152 +156,153 @@ def test_every_field_of_a_message_arrives(sdk: ServiceBusClient) -> None:
     ("kind", "body"),
     [("data_body", [b"a", b"b"]), ("value_body", {b"k": [1, None]}), ("sequence_body", [[1, 2], [b"x"]])],
 )
-def test_bodies_of_every_kind_arrive(sdk: ServiceBusClient, kind: str, body: Any) -> None:
-    with sdk.get_queue_sender("plain") as sender:
-        sender.send_messages(AmqpAnnotatedMessage(**{kind: body}))
-    with sdk.get_queue_receiver("plain", receive_mode=ServiceBusReceiveMode.RECEIVE_AND_DELETE) as receiver:
-        (got,) = take(receiver, 1)
+def test_bodies_of_every_kind_arrive(sdk: Sdk, kind: str, body: Any) -> None:
+    sender = sdk.sender("plain")
+    sender.send_messages(AmqpAnnotatedMessage(**{kind: body}))
+    receiver = sdk.receiver("plain", receive_mode=ServiceBusReceiveMode.RECEIVE_AND_DELETE)
+    (got,) = take(receiver, 1)
     value = got.body if got.body_type is AmqpMessageBodyType.VALUE else list(got.body)
     assert value == body
 
 
-def test_a_batch_of_the_largest_size_and_one_byte_more(sdk: ServiceBusClient) -> None:
-    with sdk.get_queue_sender("plain") as sender:
-        batch = sender.create_message_batch()
-        count = 0
-        try:
-            while True:
-                batch.add_message(ServiceBusMessage(b"x" * 10_000))
-                count += 1
-        except MessageSizeExceededError:
-            pass
-        sender.send_messages(batch)
-        with pytest.raises(MessageSizeExceededError):
-            sender.send_messages(ServiceBusMessage(b"x" * 262_145))
-        sender.send_messages(ServiceBusMessage(b"still works"))
-    with sdk.get_queue_receiver(
+def test_a_batch_of_the_largest_size_and_one_byte_more(sdk: Sdk) -> None:
+    sender = sdk.sender("plain")
+    batch = sender.create_message_batch()
+    count = 0
+    try:
+        while True:
+            batch.add_message(ServiceBusMessage(b"x" * 10_000))
+            count += 1
+    except MessageSizeExceededError:
+        pass
+    sender.send_messages(batch)
+    with pytest.raises(MessageSizeExceededError):
+        sender.send_messages(ServiceBusMessage(b"x" * 262_145))
+    sender.send_messages(ServiceBusMessage(b"still works"))
+    with sdk.client.get_queue_receiver(
         "plain", receive_mode=ServiceBusReceiveMode.RECEIVE_AND_DELETE, prefetch_count=50
     ) as receiver:
         assert len(take(receiver, count + 1)) == count + 1
 
 
-def test_settlements(sdk: ServiceBusClient) -> None:
-    send(sdk, "plain", "complete", "abandon", "defer", "bury")
-    with sdk.get_queue_receiver("plain") as receiver, sdk.get_queue_receiver("plain", sub_queue="deadletter") as graves:
-        complete, abandon, defer, bury = take(receiver, 4)
-        receiver.complete_message(complete)
-        receiver.abandon_message(abandon)
-        receiver.defer_message(defer)
-        receiver.dead_letter_message(bury, reason="reason", error_description="description")
-        (again,) = take(receiver, 1)
-        assert (str(again), again.delivery_count) == ("abandon", 1)
-        assert again.lock_token != abandon.lock_token
-        receiver.complete_message(again)
-        (deferred,) = receiver.receive_deferred_messages([defer.sequence_number])
-        assert str(deferred) == "defer"
-        receiver.complete_message(deferred)
-        with pytest.raises(MessageNotFoundError):
-            receiver.receive_deferred_messages([defer.sequence_number])
-        (dead,) = take(graves, 1)
-        assert (dead.dead_letter_reason, dead.dead_letter_error_description) == ("reason", "description")
-        assert dead.dead_letter_source == "plain"
-        graves.complete_message(dead)
-        assert receiver.peek_messages(9, sequence_number=1) == []
+def test_settlements(sdk: Sdk) -> None:
+    sdk.send("plain", "complete", "abandon", "defer", "bury")
+    receiver = sdk.receiver("plain")
+    graves = sdk.graves("plain")
+    complete, abandon, defer, bury = take(receiver, 4)
+    receiver.complete_message(complete)
+    receiver.abandon_message(abandon)
+    receiver.defer_message(defer)
+    receiver.dead_letter_message(bury, reason="reason", error_description="description")
+    (again,) = take(receiver, 1)
+    assert (str(again), again.delivery_count) == ("abandon", 1)
+    assert again.lock_token != abandon.lock_token
+    receiver.complete_message(again)
+    (deferred,) = receiver.receive_deferred_messages([defer.sequence_number])
+    assert str(deferred) == "defer"
+    receiver.complete_message(deferred)
+    with pytest.raises(MessageNotFoundError):
+        receiver.receive_deferred_messages([defer.sequence_number])
+    (dead,) = take(graves, 1)
+    assert (dead.dead_letter_reason, dead.dead_letter_error_description) == ("reason", "description")
+    assert dead.dead_letter_source == "plain"
+    graves.complete_message(dead)
+    assert receiver.peek_messages(9, sequence_number=1) == []
 
 
-def test_too_many_deliveries_end_in_the_dead_letter_queue(sdk: ServiceBusClient) -> None:
-    send(sdk, "plain", "poison")
-    with sdk.get_queue_receiver("plain") as receiver:
-        for count in range(3):
-            (message,) = take(receiver, 1)
-            assert message.delivery_count == count
-            receiver.abandon_message(message)
-    with sdk.get_queue_receiver("plain", sub_queue=ServiceBusSubQueue.DEAD_LETTER) as graves:
-        (dead,) = take(graves, 1)
-        assert dead.dead_letter_reason == "MaxDeliveryCountExceeded"
-        graves.complete_message(dead)
+def test_too_many_deliveries_end_in_the_dead_letter_queue(sdk: Sdk) -> None:
+    sdk.send("plain", "poison")
+    receiver = sdk.receiver("plain")
+    for count in range(3):
+        (message,) = take(receiver, 1)
+        assert message.delivery_count == count
+        receiver.abandon_message(message)
+    graves = sdk.graves("plain")
+    (dead,) = take(graves, 1)
+    assert dead.dead_letter_reason == "MaxDeliveryCountExceeded"
+    graves.complete_message(dead)
 
 
-def test_a_message_lock_expires_and_can_be_renewed(sdk: ServiceBusClient) -> None:
-    send(sdk, "short", "kept", "lost")
-    with sdk.get_queue_receiver("short") as receiver, sdk.get_queue_receiver("short") as other:
-        kept, lost = take(receiver, 2)
-        while datetime.now(UTC) < lost.locked_until_utc - timedelta(seconds=1.5):
-            time.sleep(0.1)
-        assert receiver.renew_message_lock(kept) > lost.locked_until_utc
-        (again,) = take(other, 1)
-        assert (str(again), again.delivery_count) == ("lost", 1)
-        other.complete_message(again)
-        with pytest.raises(MessageLockLostError):
-            receiver.complete_message(lost)
-        receiver.complete_message(kept)
+def test_a_message_lock_expires_and_can_be_renewed(sdk: Sdk) -> None:
+    sdk.send("short", "kept", "lost")
+    receiver = sdk.receiver("short")
+    kept, lost = take(receiver, 2)
+    wait_until(lost.locked_until_utc - timedelta(seconds=1.5))
+    assert receiver.renew_message_lock(kept) > lost.locked_until_utc
+    (again,) = take(receiver, 1)
+    assert (str(again), again.delivery_count) == ("lost", 1)
+    receiver.complete_message(again)
+    with pytest.raises(MessageLockLostError):
+        receiver.complete_message(lost)
+    receiver.complete_message(kept)
 
 
-def test_the_auto_renewer_keeps_locks(sdk: ServiceBusClient) -> None:
-    send(sdk, "short", *(f"m{n}" for n in range(6)))
-    with sdk.get_queue_receiver("short") as receiver, AutoLockRenewer(max_workers=4) as renewer:
-        messages = take(receiver, 6)
-        ends = [message.locked_until_utc for message in messages]
+def test_the_auto_renewer_keeps_locks(sdk: Sdk) -> None:
+    sdk.send("short", *(f"m{n}" for n in range(6)))
+    receiver = sdk.receiver("short")
+    messages = take(receiver, 6)
+    end = max(message.locked_until_utc for message in messages)
+    with AutoLockRenewer(max_workers=4) as renewer:
         for message in messages:
             renewer.register(receiver, message, max_lock_renewal_duration=20)
-        while datetime.now(UTC) < max(ends) + timedelta(seconds=0.5):
-            time.sleep(0.1)
+        wait_until(end + timedelta(seconds=0.5))
         for message in messages:
             receiver.complete_message(message)
 
 
-def test_receiving_nothing_ends_in_time_and_loses_nothing(sdk: ServiceBusClient) -> None:
-    with sdk.get_queue_receiver("plain") as receiver:
-        started = time.monotonic()
-        assert receiver.receive_messages(5, max_wait_time=1) == []
-        assert 0.9 < time.monotonic() - started < 3
-        send(sdk, "plain", "late")  # meets the credit that the call above left open
-        (message,) = take(receiver, 1)
-        assert message.delivery_count == 0
-        receiver.complete_message(message)
+def test_receiving_nothing_ends_in_time_and_loses_nothing(sdk: Sdk) -> None:
+    receiver = sdk.receiver("plain")
+    started = time.monotonic()
+    assert receiver.receive_messages(5, max_wait_time=1) == []
+    assert 0.9 < time.monotonic() - started < 3
+    sdk.send("plain", "late")  # meets the credit that the call above left open
+    (message,) = take(receiver, 1)
+    assert message.delivery_count == 0
+    receiver.complete_message(message)
 
 
-def test_scheduling_and_cancelling(sdk: ServiceBusClient) -> None:
+def test_scheduling_and_cancelling(sdk: Sdk) -> None:
     at = datetime.now(UTC) + timedelta(seconds=1.5)
-    with sdk.get_queue_sender("plain") as sender, sdk.get_queue_receiver("plain") as receiver:
-        numbers = sender.schedule_messages([ServiceBusMessage("a"), ServiceBusMessage("b")], at)
-        sender.cancel_scheduled_messages(numbers[0])
-        (seen,) = receiver.peek_messages(9, sequence_number=numbers[0])
-        assert (str(seen), seen.state.name) == ("b", "SCHEDULED")
-        (message,) = take(receiver, 1)
-        assert datetime.now(UTC) >= at
-        assert abs(message.enqueued_time_utc - at) < timedelta(milliseconds=2)
-        receiver.complete_message(message)
-        with pytest.raises(MessageNotFoundError):
-            sender.cancel_scheduled_messages(numbers)
+    sender = sdk.sender("plain")
+    receiver = sdk.receiver("plain")
+    numbers = sender.schedule_messages([ServiceBusMessage("a"), ServiceBusMessage("b")], at)
+    sender.cancel_scheduled_messages(numbers[0])
+    (seen,) = receiver.peek_messages(9, sequence_number=numbers[0])
+    assert (str(seen), seen.state.name) == ("b", "SCHEDULED")
+    (message,) = take(receiver, 1)
+    assert datetime.now(UTC) >= at
+    assert abs(message.enqueued_time_utc - at) < timedelta(milliseconds=2)
+    receiver.complete_message(message)
+    with pytest.raises(MessageNotFoundError):
+        sender.cancel_scheduled_messages(numbers)
 
 
-def test_duplicates_are_accepted_and_dropped(sdk: ServiceBusClient) -> None:
-    send(sdk, "once", ServiceBusMessage("a", message_id="1"), ServiceBusMessage("b", message_id="1"))
-    with sdk.get_queue_receiver("once") as receiver:
-        receiver.complete_message(take(receiver, 1)[0])
-        send(sdk, "once", ServiceBusMessage("c", message_id="1"), ServiceBusMessage("d", message_id="2"))
-        (message,) = take(receiver, 1)
-        assert str(message) == "d"
-        receiver.complete_message(message)
+def test_duplicates_are_accepted_and_dropped(sdk: Sdk) -> None:
+    sdk.send("once", ServiceBusMessage("a", message_id="1"), ServiceBusMessage("b", message_id="1"))
+    receiver = sdk.receiver("once")
+    receiver.complete_message(take(receiver, 1)[0])
+    sdk.send("once", ServiceBusMessage("c", message_id="1"), ServiceBusMessage("d", message_id="2"))
+    (message,) = take(receiver, 1)
+    assert str(message) == "d"
+    receiver.complete_message(message)
 
 
-def test_expired_messages_are_dead_lettered(sdk: ServiceBusClient) -> None:
-    send(sdk, "mortal", ServiceBusMessage("brief", time_to_live=timedelta(milliseconds=300)))
-    with sdk.get_queue_receiver("mortal", sub_queue="deadletter") as graves:
-        (dead,) = take(graves, 1)
-        assert dead.dead_letter_reason == "TTLExpiredException"
-        graves.complete_message(dead)
+def test_expired_messages_are_dead_lettered(sdk: Sdk) -> None:
+    sdk.send("mortal", ServiceBusMessage("brief", time_to_live=timedelta(milliseconds=300)))
+    graves = sdk.graves("mortal")
+    (dead,) = take(graves, 1)
+    assert dead.dead_letter_reason == "TTLExpiredException"
+    graves.complete_message(dead)
 
 
-def test_sessions_are_granted_in_turn_and_exclusively(sdk: ServiceBusClient) -> None:
-    send(sdk, "sessions", *(ServiceBusMessage(f"{s}{n}", session_id=s) for n in range(3) for s in ("a", "b")))
+def test_sessions_are_granted_in_turn_and_exclusively(sdk: Sdk) -> None:
+    sdk.send("sessions", *(ServiceBusMessage(f"{s}{n}", session_id=s) for n in range(3) for s in ("a", "b")))
     with (
-        sdk.get_queue_receiver("sessions", session_id=NEXT_AVAILABLE_SESSION) as first,
-        sdk.get_queue_receiver("sessions", session_id=NEXT_AVAILABLE_SESSION) as second,
+        sdk.session("sessions") as first,
+        sdk.session("sessions") as second,
     ):
         assert (first.session.session_id, second.session.session_id) == ("a", "b")
-        with pytest.raises(SessionCannotBeLockedError), sdk.get_queue_receiver("sessions", session_id="a"):
+        with pytest.raises(SessionCannotBeLockedError), sdk.session("sessions", "a"):
             pass
         for receiver, name in ((first, "a"), (second, "b")):
             messages = take(receiver, 3)
@@ -271,44 +310,44 @@ def test_sessions_are_granted_in_turn_and_exclusively(sdk: ServiceBusClient) -> 
             for message in messages:
                 receiver.complete_message(message)
         with pytest.raises(OperationTimeoutError):
-            sdk.get_queue_receiver("sessions", session_id=NEXT_AVAILABLE_SESSION, max_wait_time=1).__enter__()
+            sdk.session("sessions", max_wait_time=1).__enter__()
 
 
-def test_an_accept_waits_for_a_message(sdk: ServiceBusClient) -> None:
-    timer = threading.Timer(0.8, lambda: send(sdk, "sessions", ServiceBusMessage("x", session_id="new")))
+def test_an_accept_waits_for_a_message(sdk: Sdk) -> None:
+    timer = threading.Timer(0.8, lambda: sdk.send("sessions", ServiceBusMessage("x", session_id="new")))
     timer.start()
-    with sdk.get_queue_receiver("sessions", session_id=NEXT_AVAILABLE_SESSION, max_wait_time=10) as receiver:
+    with sdk.session("sessions", max_wait_time=10) as receiver:
         assert receiver.session.session_id == "new"
         receiver.complete_message(take(receiver, 1)[0])
     timer.join()
 
 
-def test_session_state_and_closing(sdk: ServiceBusClient) -> None:
-    send(sdk, "sessions", ServiceBusMessage("x", session_id="stateful"))
-    with sdk.get_queue_receiver("sessions", session_id="stateful") as receiver:
+def test_session_state_and_closing(sdk: Sdk) -> None:
+    sdk.send("sessions", ServiceBusMessage("x", session_id="stateful"))
+    with sdk.session("sessions", "stateful") as receiver:
         assert receiver.session.get_state() is None
         receiver.session.set_state(b"\x00state")
         take(receiver, 1)
-    with sdk.get_queue_receiver("sessions", session_id="stateful") as receiver:
+    with sdk.session("sessions", "stateful") as receiver:
         assert receiver.session.get_state() == b"\x00state"
         (again,) = take(receiver, 1)
         assert again.delivery_count == 0
         receiver.dead_letter_message(again, reason="r")
         receiver.session.set_state(None)
         assert receiver.session.get_state() is None
-    with sdk.get_queue_receiver("sessions", sub_queue="deadletter") as graves:
+    with sdk.client.get_queue_receiver("sessions", sub_queue="deadletter") as graves:
         (dead,) = take(graves, 1)
         assert (dead.session_id, dead.dead_letter_reason) == ("stateful", "r")
         graves.complete_message(dead)
 
 
-def test_a_session_lock_expires_and_can_be_renewed(sdk: ServiceBusClient) -> None:
-    send(sdk, "brief", ServiceBusMessage("x", session_id="s"))
-    with sdk.get_queue_receiver("brief", session_id="s") as receiver:
+def test_a_session_lock_expires_and_can_be_renewed(sdk: Sdk) -> None:
+    sdk.send("brief", ServiceBusMessage("x", session_id="s"))
+    with sdk.session("brief", "s") as receiver:
         first_end = receiver.session.locked_until_utc
         (message,) = take(receiver, 1)
         assert receiver.session.renew_lock() > first_end
-        with sdk.get_queue_receiver("brief", session_id=NEXT_AVAILABLE_SESSION, max_wait_time=15) as other:
+        with sdk.session("brief", max_wait_time=15) as other:
             (again,) = take(other, 1)
             assert (str(again), again.delivery_count) == ("x", 1)
             with pytest.raises(SessionLockLostError):
@@ -316,34 +355,36 @@ def test_a_session_lock_expires_and_can_be_renewed(sdk: ServiceBusClient) -> Non
             other.complete_message(again)
 
 
-def test_sessions_are_listed(sdk: ServiceBusClient) -> None:
-    send(sdk, "listed", *(ServiceBusMessage("x", session_id=f"s{n:03}") for n in range(120)))
-    assert sorted(sdk.list_queue_sessions("listed")) == [f"s{n:03}" for n in range(120)]
+def test_sessions_are_listed(sdk: Sdk) -> None:
+    sdk.send("listed", *(ServiceBusMessage("x", session_id=f"s{n:03}") for n in range(120)))
+    assert sorted(sdk.client.list_queue_sessions("listed")) == [f"s{n:03}" for n in range(120)]
 
 
-def test_the_wrong_kind_of_receiver_is_refused(sdk: ServiceBusClient) -> None:
+def test_the_wrong_kind_of_receiver_is_refused(sdk: Sdk) -> None:
     for queue, options in (("sessions", {}), ("plain", {"session_id": "s"})):
-        with pytest.raises(ServiceBusError, match="amqp:not-allowed"), sdk.get_queue_receiver(queue, **options):
+        with pytest.raises(ServiceBusError, match="amqp:not-allowed"), sdk.client.get_queue_receiver(queue, **options):
             pass
     with pytest.raises(ServiceBusError, match="SessionId was not set"):
-        send(sdk, "sessions", "no session")
+        sdk.send("sessions", "no session")
 
 
-def test_wrong_keys_and_names_are_refused(broker: Broker, sdk: ServiceBusClient) -> None:
-    with pytest.raises(ServiceBusAuthenticationError, match="nowhere"):
-        send(sdk, "nowhere", "x")
+def test_wrong_keys_and_names_are_refused(broker: Broker, sdk: Sdk) -> None:
+    with pytest.raises(ServiceBusAuthenticationError):
+        sdk.send("nowhere", "x")
     wrong = broker.connection_string.replace("SAS_KEY_VALUE", "guess")
-    with ServiceBusClient.from_connection_string(wrong, retry_total=0) as thief:
-        with pytest.raises(ServiceBusAuthenticationError, match="InvalidSignature"):
-            send(thief, "plain", "x")
+    with (
+        ServiceBusClient.from_connection_string(wrong, retry_total=0) as thief,
+        pytest.raises(ServiceBusAuthenticationError),
+    ):
+        thief.get_queue_sender("plain").send_messages(ServiceBusMessage("x"))
 
 
-def test_receivers_compete_without_sharing(sdk: ServiceBusClient) -> None:
-    send(sdk, "plain", *(str(n) for n in range(200)))
+def test_receivers_compete_without_sharing(sdk: Sdk) -> None:
+    sdk.send("plain", *(str(n) for n in range(200)))
     got: list[str] = []
 
     def work() -> None:
-        with sdk.get_queue_receiver("plain") as receiver:
+        with sdk.client.get_queue_receiver("plain") as receiver:
             while batch := receiver.receive_messages(10, max_wait_time=1):
                 for message in batch:
                     receiver.complete_message(message)
@@ -357,34 +398,33 @@ def test_receivers_compete_without_sharing(sdk: ServiceBusClient) -> None:
     assert sorted(got, key=int) == [str(n) for n in range(200)]
 
 
-def test_a_client_survives_the_loss_of_its_connection(broker: Broker) -> None:
-    with client(broker, retry_total=3, retry_backoff_factor=0.05) as sdk:
-        with sdk.get_queue_sender("plain") as sender, sdk.get_queue_receiver("plain") as receiver:
-            sender.send_messages(ServiceBusMessage("before"))
-            (message,) = take(receiver, 1)
-            assert broker.drop_connections() >= 2
-            sender.send_messages(ServiceBusMessage("after"))
-            receiver.complete_message(message)  # by its lock token, over a new connection
-            (message,) = take(receiver, 1)
-            assert str(message) == "after"
-            receiver.complete_message(message)
+def test_a_client_survives_the_loss_of_its_connection(broker: Broker, sdk: Sdk) -> None:
+    sender, receiver = sdk.sender("plain"), sdk.receiver("plain")
+    sender.send_messages(ServiceBusMessage("before"))
+    (message,) = take(receiver, 1)
+    assert broker.drop_connections() >= 2
+    sender.send_messages(ServiceBusMessage("after"))
+    receiver.complete_message(message)  # by its lock token, over a new connection
+    (message,) = take(receiver, 1)
+    assert str(message) == "after"
+    receiver.complete_message(message)
 
 
-def test_a_lost_connection_frees_its_session(broker: Broker, sdk: ServiceBusClient) -> None:
-    send(sdk, "sessions", ServiceBusMessage("x", session_id="held"))
+def test_a_lost_connection_frees_its_session(broker: Broker, sdk: Sdk) -> None:
+    sdk.send("sessions", ServiceBusMessage("x", session_id="held"))
     with client(broker) as doomed:
         receiver = doomed.get_queue_receiver("sessions", session_id="held")
         receiver.__enter__()
         broker.drop_connections()
-        with sdk.get_queue_receiver("sessions", session_id="held") as other:
+        with sdk.session("sessions", "held") as other:
             other.complete_message(take(other, 1)[0])
 
 
-def test_a_busy_broker_says_so(broker: Broker, sdk: ServiceBusClient) -> None:
+def test_a_busy_broker_says_so(broker: Broker, sdk: Sdk) -> None:
     broker.set_faults(Dials(server_busy=1))
     try:
         with pytest.raises(ServiceBusServerBusyError):
-            send(sdk, "busy", "x")
+            sdk.send("busy", "x")
     finally:
         broker.set_faults(Dials())
     assert broker.statistics()["queues"]["busy"]["sent"] == 0
