@@ -258,7 +258,9 @@ def _start(supervisor: Supervisor, home: Path, options: argparse.Namespace) -> d
 def _dataverse_arguments(
     home: Path, port: int, entra: Mapping[str, Any], directory: Directory, client_id: str
 ) -> list[object]:
-    return ["--home", home / "dataverse", "--port", port, "--authority", f"{entra['authority']}/{directory.tenant_id}"]
+    authority = f"{entra['authority']}/{directory.tenant_id}"
+    known = ["--authority", authority, "--application", client_id]
+    return ["--home", home / "dataverse", "--tls-home", home, "--port", port, *known]
 
 
 def _provision(environment: Mapping[str, str], program: str, log: Path) -> None:

@@ -1,0 +1,326 @@
+"""Reading rows: query options, pages with cookies, counts, single rows, navigation. Answers are JSON text."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from urllib.parse import quote, unquote, unquote_plus
+from xml.sax.saxutils import quoteattr
+
+from defusedxml.ElementTree import ParseError, fromstring
+
+from local.dataverse.conditions import Inputs, Parameters
+from local.dataverse.errors import Fault, bad_query
+from local.dataverse.filters import Scope
+from local.dataverse.model import LOOKUPS, Column, Schema, Table
+from local.dataverse.odata import Literals, Tokens, parse_filter, parse_order, tokenize
+from local.dataverse.projection import Projection, Row, Run, compile_projection
+from local.dataverse.security import visible
+from local.dataverse.storage import quoted
+from local.dataverse.values import Sql, literal, renderer
+
+PAGE = 5000
+COUNT_LIMIT = 5000
+_OPTIONS = frozenset({
+    "$select", "$filter", "$orderby", "$top", "$expand", "$count", "$apply", "$skiptoken", "$deltatoken",
+    "fetchXml", "savedQuery", "userQuery", "sql", "$id", "tag", "partitionId",
+})  # fmt: skip
+
+
+@dataclass(slots=True)
+class Options:
+    """Query options, decoded. `aliases` are the @p parameters."""
+
+    values: dict[str, str] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
+
+    def get(self, name: str) -> str | None:
+        return self.values.get(name)
+
+
+def parse_options(query: str) -> Options:
+    options = Options()
+    if not query:
+        return options
+    for pair in query.split("&"):
+        if not pair:
+            continue
+        name, _, value = pair.partition("=")
+        if "%" in name or "+" in name:
+            name = unquote_plus(name)
+        if "%" in value or "+" in value:
+            value = unquote(value.replace("+", " "))
+        if name.startswith("@"):
+            options.aliases[name] = value
+        elif name.startswith("$") and name not in _OPTIONS:
+            raise bad_query(f"The query parameter {name[:40]} is not supported.")
+        elif name.startswith("$") and name in options.values:
+            raise bad_query(
+                f"Query option '{name}' was specified more than once, but it must be specified at most once."
+            )
+        else:
+            options.values[name] = value
+    return options
+
+
+@dataclass(slots=True)
+class Plan:
+    """A compiled collection query."""
+
+    projection: Projection
+    source: str
+    conditions: list[str]
+    parameters: Parameters
+    order: list[tuple[str, Column, bool]]  # (SQL, column, descending); ends with the primary key
+    order_sql: str
+    extra: str  # order columns read beside the projection, for the cookie
+
+    def sql(self, paging: str = "") -> str:
+        conditions = [*self.conditions, paging] if paging else self.conditions
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        return (
+            f"SELECT {self.projection.select_list('t0')}{self.extra} FROM {self.source}{where} ORDER BY {self.order_sql} "
+            f"LIMIT ?{len(self.parameters.binds) + 1}"
+        )
+
+
+class Queries:
+    """Compiles queries and keeps what it compiled."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        self._projections: dict[tuple[str, str | None, str | None, str], Projection] = {}
+        self._plans: dict[tuple[str | None, ...], Plan] = {}
+        self._generation = -1
+
+    def forget(self) -> None:
+        """Metadata or rights changed."""
+        self._projections = {}
+        self._plans = {}
+
+    def projection(self, table: Table, run: Run, select: str | None, expand: str | None) -> Projection:
+        key = (table.name, select, expand, "" if run.caller.admin else run.caller.user)
+        found = self._projections.get(key)
+        if found is None:
+            if len(self._projections) > 4000:
+                self._projections = {}
+            found = self._projections[key] = compile_projection(self._schema, table, run.caller, select, expand)
+        return found
+
+    # --- one row ---
+
+    def row(
+        self, table: Table, run: Run, row_id: str, select: str | None, expand: str | None
+    ) -> tuple[str, Projection, int] | None:
+        """(JSON of the row, its projection, its version), or None if there is no such row."""
+        projection = self.projection(table, run, select, expand)
+        parameters = Parameters()
+        seen = visible(run.caller, table, "t", parameters)
+        if seen:
+            from local.dataverse.security import check
+
+            exists = run.connection.execute(
+                f"SELECT 1 FROM {quoted(table.name)} WHERE {quoted(table.primary_id)} = ?", (row_id,)
+            ).fetchone()
+            if exists:
+                check(run.caller, "Read", table, run.connection, row_id)
+        sql = f"SELECT {projection.select_list('t')} FROM {quoted(table.name)} t WHERE t.{quoted(table.primary_id)} = ?"
+        row = run.connection.execute(sql, (row_id,)).fetchone()
+        if row is None:
+            return None
+        return projection.texts(run, [row])[0], projection, row[1]
+
+    # --- many rows ---
+
+    def plan(
+        self, table: Table, run: Run, options: Options, restrict: Callable[[Scope], str] | None, restrict_key: str
+    ) -> tuple[Plan, Literals]:
+        source = options.get("$filter")
+        tokens = tokenize(source, options.aliases) if source is not None else None
+        order = options.get("$orderby")
+        if order and "@" in order:
+            order = re.sub(r"@\w+", lambda m: options.aliases.get(m[0], m[0]), order)
+        select, expand = options.get("$select"), options.get("$expand")
+        user = "" if run.caller.admin else run.caller.user
+        key = (table.name, select, expand, tokens.key if tokens else None, order, user, restrict_key)
+        found = self._plans.get(key)
+        if found is None:
+            if len(self._plans) > 4000:
+                self._plans = {}
+            projection = self.projection(table, run, select, expand)
+            found = self._plans[key] = self._compile(table, run, projection, tokens, source or "", order, restrict)
+        return found, tokens.literals if tokens else []
+
+    def _compile(
+        self, table: Table, run: Run, projection: Projection, tokens: Tokens | None, source: str, order: str | None,
+        restrict: Callable[[Scope], str] | None,
+    ) -> Plan:  # fmt: skip
+        parameters = Parameters()
+        scope = Scope(self._schema, table, "t0", parameters)
+        conditions = []
+        if restrict is not None:
+            parameters.add(lambda inputs: inputs.literals[-1][1])  # the parent's id, always ?1
+            conditions.append(restrict(scope))
+        seen = visible(run.caller, table, "t0", parameters)
+        if seen:
+            conditions.append(seen)
+        if tokens is not None:
+            conditions.append(scope.where(parse_filter(tokens, source)))
+        terms = order_terms(scope, order)
+        extra = "".join(f", {sql}" for sql, _, _ in terms)
+        order_sql = ", ".join(f"{sql} DESC" if descending else sql for sql, _, descending in terms)
+        return Plan(
+            projection,
+            f"{quoted(table.name)} t0 {' '.join(scope.joins)}",
+            conditions,
+            parameters,
+            terms,
+            order_sql,
+            extra,
+        )
+
+    def page(
+        self,
+        table: Table,
+        run: Run,
+        options: Options,
+        *,
+        page_size: int | None,
+        restrict: Callable[[Scope], str] | None = None,
+        restrict_key: str = "",
+        parent: str = "",
+    ) -> tuple[list[str], Plan, str | None, int | None]:
+        """(rows as JSON, plan, cookie of the next page, count if asked for)."""
+        plan, literals = self.plan(table, run, options, restrict, restrict_key)
+        literals = [*literals, ("g", parent)] if restrict is not None else literals
+        caller = run.caller
+        inputs = Inputs(literals, run.now, caller.user, caller.business_unit, caller.teams)
+        values = plan.parameters.values(inputs)
+        top = _number(options.get("$top"), "$top")
+        size = min(page_size or PAGE, PAGE)
+        limit = size + 1
+        if top is not None and page_size is None:
+            size = limit = min(top, PAGE)
+        paging, number = "", 1
+        if options.get("$skiptoken") is not None:
+            paging, number, more = self._resume(table, plan, options.get("$skiptoken") or "")
+            values = values + more
+            paging = re.sub(r"\?\{(\d+)\}", lambda m: f"?{len(plan.parameters.binds) + 1 + int(m[1])}", paging)
+        sql = plan.sql(paging)
+        if paging:  # the limit comes after the paging parameters
+            sql = sql.rsplit("?", 1)[0] + f"?{len(values) + 1}"
+        rows: list[Row] = run.connection.execute(sql, [*values, limit]).fetchall()
+        cookie = None
+        if len(rows) > size:
+            rows = rows[:size]
+            cookie = self._cookie(plan, rows, number + 1)
+        count = None
+        if options.get("$count") == "true":
+            count = self.count(run, plan, values[: len(plan.parameters.binds)])
+        elif options.get("$count") not in (None, "false"):
+            raise bad_query("Invalid value for $count: it must be true or false.")
+        return plan.projection.texts(run, rows), plan, cookie, count
+
+    @staticmethod
+    def count(run: Run, plan: Plan, values: list[Sql]) -> int:
+        where = f" WHERE {' AND '.join(plan.conditions)}" if plan.conditions else ""
+        sql = f"SELECT count(*) FROM (SELECT 1 FROM {plan.source}{where} LIMIT {COUNT_LIMIT + 1})"
+        return int(run.connection.execute(sql, values).fetchone()[0])
+
+    # --- paging cookies: the order values of the last row, so that pages are found by key, however far ---
+
+    @staticmethod
+    def _cookie(plan: Plan, rows: list[Row], number: int) -> str:
+        terms, width = plan.order, len(plan.projection.columns)
+        parts = []
+        for index, (_, column, _) in enumerate(terms):
+            first, last = rows[0][width + index], rows[-1][width + index]
+            parts.append(
+                f"<{column.name}{_cookie_value(column, 'last', last)}{_cookie_value(column, 'first', first)} />"
+            )
+        inner = f'<cookie page="{number - 1}">{"".join(parts)}</cookie>'
+        twice = quote(quote(inner, safe=""), safe="")
+        return f'<cookie pagenumber="{number}" pagingcookie="{twice}" istracking="False" />'
+
+    @staticmethod
+    def _resume(table: Table, plan: Plan, token: str) -> tuple[str, int, list[Sql]]:
+        """(condition with ?{n} for its n-th value, page number, values)."""
+        broken = Fault(400, "0x80040203", "The paging cookie is malformed.")
+        try:
+            outer = fromstring(token)
+            inner = fromstring(unquote(unquote(outer.get("pagingcookie", ""))))
+            number = int(outer.get("pagenumber", "1"))
+        except (ParseError, ValueError) as error:
+            raise broken from error
+        lasts = list(inner)
+        if len(lasts) != len(plan.order):
+            raise broken
+        values: list[Sql] = []
+        for element, (_, column, _) in zip(lasts, plan.order, strict=True):
+            last = element.get("last")
+            if element.tag != column.name:
+                raise broken
+            kind = "n" if column.type in ("Integer", "BigInt", "Decimal", "Money", "Double") else "s"
+            values.append(None if last is None else literal(column, kind, last))
+        branches = []
+        for index, (sql, _, descending) in enumerate(plan.order):
+            equal = [f"{plan.order[i][0]} IS ?{{{i}}}" for i in range(index)]
+            if values[index] is None:
+                beyond = "0" if descending else f"{sql} IS NOT NULL"
+            elif descending:
+                beyond = f"({sql} < ?{{{index}}} OR {sql} IS NULL)"
+            else:
+                beyond = f"{sql} > ?{{{index}}}"
+            branches.append(f"({' AND '.join([*equal, beyond])})")
+        condition = f"({' OR '.join(branches)})"
+        head, descending = plan.order[0][0], plan.order[0][2]
+        if values[0] is not None and not descending:  # lets the index of the first column start at the right place
+            condition = f"{head} >= ?{{0}} AND {condition}"
+        return condition, number, values
+
+
+def _cookie_value(column: Column, name: str, value: Sql) -> str:
+    if value is None:
+        return f' {name}null="1"'
+    if column.type in ("Uniqueidentifier",) or column.type in LOOKUPS:
+        return f' {name}="{{{str(value).upper()}}}"'
+    text = renderer(column)(value) if not isinstance(value, str) else value
+    return f" {name}={quoteattr(text)}"
+
+
+def order_terms(scope: Scope, order: str | None) -> list[tuple[str, Column, bool]]:
+    """SQL of `$orderby`: a lookup sorts by the name of its row; the primary key makes the order total."""
+    terms: list[tuple[str, Column, bool]] = []
+    for path, descending in parse_order(order) if order else []:
+        at, column = scope.resolve(path)
+        sql = at.sql(column)
+        if column.type in LOOKUPS and not column.polymorphic:
+            for name, (relation, side) in scope.schema.navigation(at.table.name).items():
+                if side == "one" and relation.attribute == column.name:
+                    target = at.join(name)
+                    if target.table.primary_name:
+                        column = target.table.columns[target.table.primary_name]
+                        sql = target.sql(column)
+                    break
+        terms.append((sql, column, descending))
+    key = scope.table.columns[scope.table.primary_id]
+    if not terms or terms[-1][1].name != key.name:
+        terms.append((scope.sql(key), key, False))
+    return terms
+
+
+def _number(text: str | None, name: str) -> int | None:
+    if text is None:
+        return None
+    if not text.isdigit() or len(text) > 9:
+        raise bad_query(f"Invalid value '{text[:40]}' for {name} query option found. The {name} query option requires a "
+                        "non-negative integer value.")  # fmt: skip
+    return int(text)
+
+
+def next_link(url: str, cookie: str) -> str:
+    """The request's own URL with the cookie of the next page."""
+    head, _, query = url.partition("?")
+    kept = [pair for pair in query.split("&") if pair and not unquote(pair).startswith("$skiptoken=")]
+    return f"{head}?{'&'.join([*kept, '$skiptoken=' + quote(cookie, safe=chr(34) + '=/ ')])}".replace(
+        " ", "%20"
+    ).replace('"', "%22")
