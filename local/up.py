@@ -219,7 +219,11 @@ def _start(supervisor: Supervisor, home: Path, options: argparse.Namespace) -> d
         "LOYALTY_PROGRAM": options.program,
         "PYTHON_THREADPOOL_THREAD_COUNT": environment.get("PYTHON_THREADPOOL_THREAD_COUNT", "96"),
     }
-    dataverse = part("dataverse", *_dataverse_arguments(home, ports["dataverse"], entra, directory, client.client_id))
+    dataverse = part(
+        "dataverse",
+        *("--home", home / "dataverse", "--tls-home", home, "--port", ports["dataverse"]),
+        *("--authority", f"{entra['authority']}/{directory.tenant_id}", "--application", client.client_id),
+    )
     if not options.no_provision:
         _provision(environment | settings, options.program, logs / "deploy.log")
     endpoints = {
@@ -232,10 +236,10 @@ def _start(supervisor: Supervisor, home: Path, options: argparse.Namespace) -> d
         "servicebus_connection_string": bus["connection_string"],
         "dynamics_url": dataverse_url,
         "entra_admin_url": entra["admin_url"],
-        "dataverse_admin_url": dataverse.get("admin_url", f"{dataverse_url}/admin"),
+        "dataverse_admin_url": dataverse["admin_url"],
         "servicebus_admin_url": bus["admin_url"],
         "entra_counters_url": f"{entra['admin_url']}/counters",
-        "dataverse_counters_url": f"{dataverse.get('admin_url', f'{dataverse_url}/admin')}/counters",
+        "dataverse_counters_url": f"{dataverse['admin_url']}/counters",
         "servicebus_counters_url": f"{bus['admin_url']}/counters",
         "settings": settings,
         "ports": ports,
@@ -253,14 +257,6 @@ def _start(supervisor: Supervisor, home: Path, options: argparse.Namespace) -> d
         }
     write_private(home / "endpoints.json", json.dumps(endpoints, indent=1).encode())
     return endpoints
-
-
-def _dataverse_arguments(
-    home: Path, port: int, entra: Mapping[str, Any], directory: Directory, client_id: str
-) -> list[object]:
-    authority = f"{entra['authority']}/{directory.tenant_id}"
-    known = ["--authority", authority, "--application", client_id]
-    return ["--home", home / "dataverse", "--tls-home", home, "--port", port, *known]
 
 
 def _provision(environment: Mapping[str, str], program: str, log: Path) -> None:
