@@ -6,11 +6,16 @@ window.Loyalty = window.Loyalty || {};
 window.Loyalty.Ribbon = {
   redeem: function (formContext) {
     const entity = formContext.data.entity;
-    const id = entity.getId().replace(/[{}]/g, "").toLowerCase();
-    const data = encodeURIComponent(JSON.stringify({ id: id, table: entity.getEntityName() }));
+    const user = Xrm.Utility.getGlobalContext().userSettings;
+    const data = encodeURIComponent(JSON.stringify({
+      id: entity.getId().replace(/[{}]/g, "").toLowerCase(),
+      table: entity.getEntityName(),
+      lcid: user.languageId,
+      offset: user.getTimeZoneOffsetMinutes()
+    }));
     return Xrm.Navigation.navigateTo(
       { pageType: "webresource", webresourceName: "loy_/redeem.html", data: data },
-      { target: 2, position: 1, width: { value: 520, unit: "px" }, height: { value: 70, unit: "%" }, title: "Customer Redemption" }
+      { target: 2, position: 1, width: { value: 560, unit: "px" }, height: { value: 85, unit: "%" }, title: user.languageId === 1031 ? "Punkte einlösen" : "Customer Redemption" }
     ).then(function () {
       return formContext.data.refresh(false);
     });
