@@ -149,7 +149,6 @@ def test_every_field_of_a_message_arrives(sdk: Sdk) -> None:
     assert got.delivery_count == 0
     assert got.sequence_number == got.enqueued_sequence_number
     assert abs(got.enqueued_time_utc - datetime.now(UTC)) < timedelta(seconds=30)
-    assert timedelta(seconds=50) < got.locked_until_utc - got.enqueued_time_utc < timedelta(seconds=70)
 
 
 @pytest.mark.parametrize(
@@ -370,7 +369,7 @@ def test_the_wrong_kind_of_receiver_is_refused(sdk: Sdk) -> None:
 
 def test_wrong_keys_and_names_are_refused(broker: Broker, sdk: Sdk) -> None:
     with pytest.raises(ServiceBusAuthenticationError):
-        sdk.send("nowhere", "x")
+        sdk.client.get_queue_sender("nowhere").send_messages(ServiceBusMessage("x"))
     wrong = broker.connection_string.replace("SAS_KEY_VALUE", "guess")
     with (
         ServiceBusClient.from_connection_string(wrong, retry_total=0) as thief,
