@@ -115,8 +115,8 @@ class Table:
     change_tracking: bool = False
     optimistic: bool = True
     audit: bool = False
+    privilege: str = ""  # the word in its privileges' names, if not the schema name
     bulk: bool = True  # CreateMultiple and UpdateMultiple are offered
-    state_moves: bool = True
     extra: dict[str, Any] = field(default_factory=dict)  # definition properties that are stored and given back only
     columns: dict[str, Column] = field(default_factory=dict)
     keys: dict[str, Key] = field(default_factory=dict)

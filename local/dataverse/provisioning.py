@@ -66,7 +66,7 @@ def register_table(env: "Environment", table: Table) -> None:
 def unregister_table(env: "Environment", table: Table) -> None:
     writer = env.storage.writer
     for name in privileges_of(table):
-        if not table.activity:
+        if not table.activity and not table.privilege:
             writer.execute("DELETE FROM roleprivileges WHERE privilegeid = ?", (privilege_id(name),))
             writer.execute("DELETE FROM privilege WHERE privilegeid = ?", (privilege_id(name),))
     writer.execute(

@@ -35,7 +35,7 @@ _OPEN = frozenset({
 
 
 def privilege_name(right: str, table: Table) -> str:
-    return f"prv{right}{'Activity' if table.activity else table.schema_name}"
+    return f"prv{right}{'Activity' if table.activity else table.privilege or table.schema_name}"
 
 
 def privilege_id(name: str) -> str:
