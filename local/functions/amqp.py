@@ -5,14 +5,9 @@ links over one connection, and so does this.
 """
 
 import asyncio
-import base64
-import hashlib
-import hmac
 import logging
 import time
-import urllib.parse
 import uuid
-from dataclasses import dataclass
 from typing import Any, Self
 
 from proton import (
@@ -29,202 +24,12 @@ from proton import (
     symbol,
     uint,
 )
-from proton import Delivery as ProtonDelivery
 from proton import Link as ProtonLink
 
+from local.functions.connection_string import TOKEN_LIFETIME, ConnectionString
+from local.functions.links import ANSWER_WITHIN, AmqpError, Link, ReceiverLink, SenderLink, connection_lost
+
 log = logging.getLogger(__name__)
-
-_TICKS_AT_EPOCH = 621_355_968_000_000_000  # .NET ticks (100 ns) of 1970-01-01
-_TOKEN_LIFETIME = 3600
-_ANSWER_WITHIN = 30.0
-
-
-class AmqpError(Exception):
-    """What the broker refused, or `connection-lost`."""
-
-    def __init__(self, condition: str, description: str = "") -> None:
-        super().__init__(f"{condition}: {description}" if description else condition)
-        self.condition = condition
-
-
-def connection_lost() -> AmqpError:
-    return AmqpError("connection-lost", "the connection to Service Bus ended")
-
-
-@dataclass(frozen=True)
-class ConnectionString:
-    """A parsed Service Bus connection string. ValueError names the part that is missing or wrong."""
-
-    host: str
-    port: int
-    key_name: str
-    key: str
-
-    def __repr__(self) -> str:
-        return f"{self.host}:{self.port}"
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        parts = dict(part.split("=", 1) for part in text.strip().split(";") if "=" in part)
-        found = {name.strip().lower(): value.strip() for name, value in parts.items()}
-        for name in ("Endpoint", "SharedAccessKeyName", "SharedAccessKey"):
-            if not found.get(name.lower()):
-                raise ValueError(f"{name} is missing")
-        if found.get("usedevelopmentemulator") != "true":
-            raise ValueError("UseDevelopmentEmulator=true is missing: this host only talks to a local Service Bus")
-        address = urllib.parse.urlsplit(found["endpoint"])
-        if address.scheme != "sb" or not address.hostname:
-            raise ValueError("Endpoint must look like sb://localhost:5672")
-        return cls(address.hostname, address.port or 5672, found["sharedaccesskeyname"], found["sharedaccesskey"])
-
-    def token(self, path: str, now: float) -> str:
-        """A SAS token for the entity, good for an hour from `now` (Unix seconds)."""
-        resource = urllib.parse.quote_plus(f"sb://{self.host}:{self.port}/{path}")
-        expiry = int(now) + _TOKEN_LIFETIME
-        digest = hmac.new(self.key.encode(), f"{resource}\n{expiry}".encode(), hashlib.sha256).digest()
-        signature = urllib.parse.quote_plus(base64.b64encode(digest))
-        return f"SharedAccessSignature sr={resource}&sig={signature}&se={expiry}&skn={self.key_name}"
-
-
-class Delivery:
-    """A message under lock. Settle it once."""
-
-    def __init__(self, link: "ReceiverLink", handle: ProtonDelivery, raw: bytes) -> None:
-        self._link, self._handle, self.raw = link, handle, raw
-        self.echo: asyncio.Future[None] | None = None
-
-    async def complete(self) -> None:
-        await self._settle(ProtonDelivery.ACCEPTED)
-
-    async def abandon(self) -> None:
-        """Back to its place in the queue, delivery count one up."""
-        await self._settle(ProtonDelivery.MODIFIED)
-
-    async def _settle(self, outcome: Any) -> None:
-        """Sends the outcome and waits for the broker's answer; AmqpError if the lock or the link is gone."""
-        self._link.check()
-        if outcome == ProtonDelivery.MODIFIED:
-            self._handle.local.failed = True
-        self._handle.update(outcome)
-        self.echo = self._link.amqp.loop.create_future()
-        self._link.amqp.flush()
-        async with asyncio.timeout(_ANSWER_WITHIN):
-            await self.echo
-
-    def answered(self) -> None:
-        remote, state = self._handle.remote, self._handle.remote_state
-        self._handle.settle()
-        if self.echo and not self.echo.done():
-            if state == ProtonDelivery.REJECTED and remote.condition:
-                self.echo.set_exception(AmqpError(remote.condition.name, remote.condition.description or ""))
-            else:
-                self.echo.set_result(None)
-
-    def lost(self, error: AmqpError) -> None:
-        if self.echo and not self.echo.done():
-            self.echo.set_exception(error)
-
-
-class Link:
-    def __init__(self, amqp: "Amqp", handle: ProtonLink) -> None:
-        self.amqp, self.name = amqp, handle.name
-        self.handle: ProtonLink | None = handle
-        self.opened: asyncio.Future[None] = amqp.loop.create_future()
-        self.closed: asyncio.Future[AmqpError] = amqp.loop.create_future()
-
-    def check(self) -> None:
-        if self.closed.done():
-            raise self.closed.result()
-
-    def close(self) -> None:
-        """Detaches at once; the broker's answer is awaited by nobody."""
-        if self.handle and not self.closed.done():
-            self.handle.close()
-            self.amqp.flush()
-            self.end(AmqpError("link-closed", "closed by this side"))
-
-    def end(self, error: AmqpError) -> None:
-        if not self.closed.done():
-            self.closed.set_result(error)
-        if not self.opened.done():
-            self.opened.set_exception(error)
-            self.opened.exception()  # seen: a link given up while it was opening is nobody's surprise
-
-    def delivered(self, delivery: ProtonDelivery) -> None:
-        raise NotImplementedError
-
-    def remote_opened(self) -> None:
-        if not self.opened.done():
-            self.opened.set_result(None)
-
-
-class ReceiverLink(Link):
-    """Messages arrive in `messages` as credit allows; None says that the link has ended."""
-
-    def __init__(self, amqp: "Amqp", handle: ProtonLink) -> None:
-        super().__init__(amqp, handle)
-        self.messages: asyncio.Queue[Delivery | None] = asyncio.Queue()
-        self.session_id: str | None = None
-        self.locked_until = 0.0  # Unix seconds, of a session's lock
-        # kept here and not as attributes of proton's objects: those would hold each other for ever
-        self._unsettled: dict[ProtonDelivery, Delivery] = {}
-
-    def flow(self, credit: int) -> None:
-        if self.handle and not self.closed.done():
-            self.handle.flow(credit)
-            self.amqp.flush()
-
-    def remote_opened(self) -> None:
-        assert self.handle is not None
-        filters = self.handle.remote_source.filter
-        filters.rewind()
-        if filters.next():
-            self.session_id = str((filters.get_object() or {}).get("com.microsoft:session-filter"))
-            ticks = (self.handle.remote_properties or {}).get("com.microsoft:locked-until-utc", 0)
-            self.locked_until = (int(ticks) - _TICKS_AT_EPOCH) / 1e7
-        super().remote_opened()
-
-    def delivered(self, delivery: ProtonDelivery) -> None:
-        assert self.handle is not None
-        if known := self._unsettled.get(delivery):
-            if delivery.settled:
-                del self._unsettled[delivery]
-                known.answered()
-        elif delivery.readable and not delivery.partial:
-            raw = bytes(self.handle.recv(delivery.pending) or b"")
-            self.handle.advance()
-            arrived = Delivery(self, delivery, raw)
-            if delivery.settled:  # an answer to a request: nothing left to say about it
-                delivery.settle()
-            else:
-                self._unsettled[delivery] = arrived
-            self.messages.put_nowait(arrived)
-
-    def end(self, error: AmqpError) -> None:
-        super().end(error)
-        for delivery in self._unsettled.values():
-            delivery.lost(error)
-        self._unsettled.clear()
-        self.messages.put_nowait(None)
-
-
-class SenderLink(Link):
-    def __init__(self, amqp: "Amqp", handle: ProtonLink) -> None:
-        super().__init__(amqp, handle)
-        self._tags = 0
-
-    def send(self, message: Message) -> None:
-        self.check()
-        assert self.handle is not None
-        self._tags += 1
-        self.handle.delivery(str(self._tags))
-        self.handle.stream(message.encode())
-        self.handle.advance()
-        self.amqp.flush()
-
-    def delivered(self, delivery: ProtonDelivery) -> None:
-        if delivery.settled:
-            delivery.settle()
 
 
 class RequestLink:
@@ -247,7 +52,7 @@ class RequestLink:
         answer = self._waiting[message.id] = self._amqp.loop.create_future()
         self._sender.send(message)
         try:
-            async with asyncio.timeout(_ANSWER_WITHIN):
+            async with asyncio.timeout(ANSWER_WITHIN):
                 found: Any = await answer
         finally:
             self._waiting.pop(message.id, None)
@@ -299,7 +104,7 @@ class Amqp(asyncio.Protocol):
         """Opens the connection and authorizes it for `entities`; OSError, TimeoutError or AmqpError if that fails."""
         amqp = cls(name)
         amqp._connection.hostname = address.host
-        async with asyncio.timeout(_ANSWER_WITHIN):
+        async with asyncio.timeout(ANSWER_WITHIN):
             await amqp.loop.create_connection(lambda: amqp, address.host, address.port)
             try:
                 await amqp._opened
@@ -324,7 +129,7 @@ class Amqp(asyncio.Protocol):
 
     async def _keep_authorized(self, tokens: RequestLink, address: ConnectionString, entities: list[str]) -> None:
         while True:
-            await asyncio.sleep(_TOKEN_LIFETIME * 0.9)
+            await asyncio.sleep(TOKEN_LIFETIME * 0.9)
             try:
                 await self._authorize(tokens, address, entities)
             except (AmqpError, TimeoutError) as error:
@@ -374,7 +179,7 @@ class Amqp(asyncio.Protocol):
         properties = {
             "operation": f"com.microsoft:{operation}",
             "type": "entity-mgmt",
-            "com.microsoft:server-timeout": uint(int(_ANSWER_WITHIN * 1000)),
+            "com.microsoft:server-timeout": uint(int(ANSWER_WITHIN * 1000)),
             "associated-link-name": link.name,
         }
         return (await pair.request(properties, body)).body

@@ -5,8 +5,8 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from local.functions.amqp import ConnectionString
 from local.functions.bindings import HttpTrigger, QueueTrigger, TimerTrigger, read_triggers
+from local.functions.connection_string import ConnectionString
 from local.functions.errors import StartError
 from local.functions.http import HttpDoor
 from local.functions.invocations import Invocations

@@ -15,9 +15,11 @@ from typing import Any
 
 from proton import Message
 
-from local.functions.amqp import Amqp, AmqpError, ConnectionString, Delivery, ReceiverLink
+from local.functions.amqp import Amqp
 from local.functions.bindings import QueueTrigger
+from local.functions.connection_string import ConnectionString
 from local.functions.invocations import Invocations
+from local.functions.links import AmqpError, Delivery, ReceiverLink
 from local.functions.options import HostOptions
 from local.functions.values import TypedData, moment, typed
 from local.functions.worker import InvocationError

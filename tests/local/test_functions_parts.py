@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from local.functions.amqp import ConnectionString
 from local.functions.bindings import read_triggers
+from local.functions.connection_string import ConnectionString
 from local.functions.errors import StartError
 from local.functions.ncrontab import Schedule
 from local.functions.options import HostOptions, read_options
