@@ -4,7 +4,7 @@
 (function (Loyalty) {
   const NAMES = { account: "name", contact: "fullname" };
   const MIRROR = ",loy_tiername,loy_nexttiername,loy_nexttierdistance,loy_loyaltyasof";
-  const MEMBERSHIP = "$select=loy_sequence,loy_state,modifiedon&$expand=loy_ProgramId($select=loy_pointvalue,loy_minimumredemption)";
+  const MEMBERSHIP = "$select=loy_sequence,loy_state,_loy_programid_value,modifiedon&$expand=loy_ProgramId($select=loy_pointvalue,loy_minimumredemption)";
   const ENTRY = "loy_sequence,loy_kind,loy_points,loy_cause,loy_occurredon,loy_ruleversion,loy_tiercode,loy_movements,loy_explanation";
 
   function ofCustomer(customer) { return "$filter=loy_customerkey eq '" + customer.key + "'"; }
@@ -50,6 +50,7 @@
       state: Loyalty.ledger.caughtUp(Loyalty.ledger.stateOf(membership), answers[2].value.slice().reverse()),
       isMember: Boolean(membership),
       entries: answers[2].value,
+      programId: membership ? membership._loy_programid_value : "",
       valueMicros: Loyalty.micros(program.loy_pointvalue),
       minimum: program.loy_minimumredemption || 1,
       currency: answers[3]

@@ -278,16 +278,7 @@
     byId("amount").focus();
   }
 
-  function problem(error, forbidden) {
-    switch (error.kind) {
-      case "forbidden": return say(forbidden, {});
-      case "missing": return say("error.missing", {});
-      case "signedOut": return say("error.signedOut", {});
-      case "offline": return say("error.offline", {});
-      case "busy": return say("error.busy", {});
-      default: return say("error.refused", { message: error.message });
-    }
-  }
+  function problem(error, forbidden) { return Loyalty.sentence(error, texts, forbidden); }
 
   // Starting
 

@@ -57,6 +57,15 @@
     return new Problem(kind, error.message || String(response.status), wait);
   }
 
+  // A failure as a sentence for the user; `forbidden` is the text for a missing right.
+  Loyalty.sentence = function (error, texts, forbidden) {
+    if (error.kind === "forbidden") {
+      return texts.say(forbidden, {});
+    }
+    return error.kind === "refused" || error.kind === "duplicate" || !error.kind
+      ? texts.say("error.refused", { message: error.message })
+      : texts.say("error." + error.kind, {});
+  };
   Loyalty.Problem = Problem;
   Loyalty.pause = function (ms) { return new Promise(function (done) { setTimeout(done, ms); }); };
   Loyalty.webApi = {
