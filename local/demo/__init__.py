@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from local.demo.tills import Tills
 from local.demo.watch import Watch
 
 _PART = 50
+_REGRET = 400  # invoices later, something turns out to have been wrong
 
 
 def main(argv: list[str]) -> int:
@@ -96,39 +99,45 @@ def run(endpoints: dict[str, Any], purchases: Slice, started: float) -> dict[str
 
 
 def _shopping_days(shop: Shop, tills: Tills, purchases: Slice, watch: Watch) -> None:
-    """In order of time: purchases are invoiced, a little later paid, coupons redeemed; some invoices go wrong."""
+    """In order of time: purchases are invoiced, a little later paid, coupons redeemed; later some invoices turn out wrong."""
     first: dict[int, Basket] = {}
     for basket in purchases.baskets:
         first.setdefault(basket.household, basket)
     shop.open_accounts(first, first)
     unpaid: list[Basket] = []
+    mishaps = _mishaps(shop, purchases.baskets)
     loaded = 0
     for baskets, coupons in purchases.parts(_PART):
         shop.issue(baskets)
         shop.pay(unpaid)
         for coupon in coupons:
             tills.redeem(coupon)
-        for basket in unpaid:
-            _mishap(shop, basket)
         unpaid = baskets
         loaded += len(baskets)
+        while mishaps and mishaps[0][0] <= loaded - _REGRET:
+            mishaps.popleft()[1]()
         watch.show(_loaded(loaded, purchases))
     shop.pay(unpaid)
-    shop.blunder()
+    shop.blunder(purchases.households[0])
     tills.finish()
+    watch.settle(_loaded(loaded, purchases), timeout=120 + loaded)
+    for _, happen in mishaps:
+        happen()
 
 
-def _mishap(shop: Shop, basket: Basket) -> None:
-    """One invoice in forty is corrected, one in fifty cancelled, one in four hundred deleted."""
-    mishaps: tuple[tuple[int, Callable[[Basket], None]], ...] = (
+def _mishaps(shop: Shop, baskets: list[Basket]) -> deque[tuple[int, Callable[[], None]]]:
+    """One invoice in forty is corrected, one in fifty cancelled, one in four hundred deleted; by place in the story."""
+    kinds: tuple[tuple[int, Callable[[Basket], None]], ...] = (
         (40, shop.correct),
         (50, shop.cancel),
         (400, shop.delete),
     )
-    for every, happen in mishaps:
-        if basket.number % every == every // 2:
-            happen(basket)
-            return
+    found: deque[tuple[int, Callable[[], None]]] = deque()
+    for place, basket in enumerate(baskets, 1):
+        happen = next((happen for every, happen in kinds if place % every == every // 2), None)
+        if happen:
+            found.append((place, partial(happen, basket)))
+    return found
 
 
 def _loaded(count: int, purchases: Slice) -> str:

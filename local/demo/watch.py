@@ -30,6 +30,7 @@ class Watch:
     def __init__(self, endpoints: dict[str, Any]) -> None:
         self._endpoints = endpoints
         self._session = requests.Session()
+        self._session.trust_env = False  # a CA bundle from the environment would outrank ours
         self._session.verify = endpoints["ca_file"]
         self._started = time.monotonic()
 
