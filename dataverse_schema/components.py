@@ -257,7 +257,7 @@ def _role(api: WebApi, model: Model, interface: Interface, role: Role) -> Iterat
     role_id = str(role.id)
     present: dict[str, int] = {}
     if api.get(f"roles({role_id})?$select=name") is None:
-        same_name = api.rows(f"roles?$select=roleid&$filter=name eq {text(role.name)} and _parentroleid_value eq null")
+        same_name = api.rows(f"roles?$select=roleid&$filter=name eq {text(role.name)}")
         if same_name:
             raise InstallError(
                 f'A role called "{role.name}" exists that is not the connector\'s. Rename it, then run again.'

@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from connector.dataverse import Create, DataverseClient
+from connector.dataverse import BadRequest, Create, DataverseClient
 
 from .api import Json, WebApi, text
 from .model import SOURCE, Column, Model, SourceError, Table, component_id, read_toml
@@ -53,7 +53,12 @@ def load_program(model: Model, path: Path) -> Program:
 
 def plan_program(api: WebApi, client: DataverseClient, program: Program) -> Sequence[Action]:
     """Nothing if a programme with this code exists, whoever made it: then it is the company's."""
-    if api.rows(f"loy_programs?$select=loy_programid&$filter=loy_code eq {text(program.code)}"):
+    try:
+        present = api.rows(f"loy_programs?$select=loy_programid&$filter=loy_code eq {text(program.code)}")
+    except BadRequest:
+        # An installation that was interrupted has the table and not yet its columns.
+        present = []
+    if present:
         return []
     title = f"Create programme {program.code} with its tiers and earn rule"
     return [Action(title, lambda _: client.commit(program.writes))]

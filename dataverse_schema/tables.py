@@ -18,7 +18,7 @@ from .environment import PresentTable, key_states, label_text, read_table
 from .model import Column, Key, Model, Relationship, Table
 
 KEY_DEADLINE = 1800.0
-_POLL = 2.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def wait_for_keys(
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Until every alternate key can be used. A failed index is tried once more, then said."""
-    started = clock()
+    started, pause = clock(), _FIRST_PAUSE
     retried: set[str] = set()
     for table in model.own_tables:
         while table.keys:
@@ -82,7 +82,8 @@ def wait_for_keys(
                     f"Dataverse is still building the index of {names} of {table.logical_name}. "
                     "Run this command again later."
                 )
-            sleep(_POLL)
+            sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def _expected(table: Table, present: dict[str, PresentTable | None]) -> PresentTable:
