@@ -49,14 +49,15 @@
   }
 
   // Tabs as the ARIA pattern has them: arrow keys move, the chosen one is in the tab order. `choose(id)` is told.
+  // Several tabs may share a panel.
   function tabs(list, choose) {
     const all = Array.from(list.querySelectorAll("[role=tab]"));
     const select = function (tab, focus) {
+      const panel = tab.getAttribute("aria-controls");
       all.forEach(function (other) {
-        const chosen = other === tab;
-        other.setAttribute("aria-selected", String(chosen));
-        other.tabIndex = chosen ? 0 : -1;
-        document.getElementById(other.getAttribute("aria-controls")).hidden = !chosen;
+        other.setAttribute("aria-selected", String(other === tab));
+        other.tabIndex = other === tab ? 0 : -1;
+        document.getElementById(other.getAttribute("aria-controls")).hidden = other.getAttribute("aria-controls") !== panel;
       });
       if (focus) { tab.focus(); }
       choose(tab.id);

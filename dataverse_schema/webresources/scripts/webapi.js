@@ -46,6 +46,17 @@
     }
   }
 
+  async function read(path, headers) {
+    for (let attempt = 0; ; attempt += 1) {
+      try {
+        return (await request("GET", path, null, headers)).body;
+      } catch (error) {
+        if (!error.passing || attempt === 2) { throw error; }
+        await Loyalty.pause(error.wait || 400 * (attempt + 1));
+      }
+    }
+  }
+
   async function problem(response) {
     const body = await response.json().catch(function () { return {}; });
     const error = body.error || {};
@@ -72,18 +83,12 @@
     // One row, or a page of rows under `value`.
     get: async function (path) { return (await request("GET", path)).body; },
     // The same, tried again while the failure may pass.
-    read: async function (path) {
-      for (let attempt = 0; ; attempt += 1) {
-        try {
-          return (await request("GET", path)).body;
-        } catch (error) {
-          if (!error.passing || attempt === 2) { throw error; }
-          await Loyalty.pause(error.wait || 400 * (attempt + 1));
-        }
-      }
-    },
-    // The next page of a collection, from the link in the last one.
-    next: async function (link) { return (await request("GET", link.slice(link.indexOf(ROOT) + ROOT.length))).body; },
+    read: function (path) { return read(path, {}); },
+    // With the text that Dynamics shows for choices, lookups and money beside each value.
+    readFormatted: function (path) { return read(path, { Prefer: "odata.include-annotations=\"OData.Community.Display.V1.FormattedValue\"" }); },
+    // In pages of `size` rows, and the next page by the link in the last one.
+    readPages: function (path, size) { return read(path, { Prefer: "odata.maxpagesize=" + size }); },
+    next: function (link, size) { return read(link.slice(link.indexOf(ROOT) + ROOT.length), { Prefer: "odata.maxpagesize=" + size }); },
     // The id of the new row.
     create: async function (set, row) {
       const answer = await request("POST", set, row);
