@@ -123,9 +123,9 @@ def _images(step: Step) -> dict[int, tuple[str, str]]:
     """Image type -> (alias, columns)."""
     images = {}
     if step.pre_image:
-        images[_PRE_IMAGE] = ("PreImage", ",".join(step.pre_image))
+        images[_PRE_IMAGE] = ("pre", ",".join(step.pre_image))
     if step.post_image:
-        images[_POST_IMAGE] = ("PostImage", ",".join(step.post_image))
+        images[_POST_IMAGE] = ("post", ",".join(step.post_image))
     return images
 
 
