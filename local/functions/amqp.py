@@ -63,8 +63,9 @@ class RequestLink:
         return found
 
     async def _read(self) -> None:
+        message: Any
         while delivery := await self._receiver.messages.get():
-            message: Any = Message()
+            message = Message()
             message.decode(delivery.raw)
             waiting = self._waiting.get(message.correlation_id)
             if waiting and not waiting.done():

@@ -6,22 +6,18 @@ exception abandons it, locks are renewed up to maxAutoLockRenewalDuration. A los
 """
 
 import asyncio
-import datetime
 import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Any
-
-from proton import Message
 
 from local.functions.amqp import Amqp
 from local.functions.bindings import QueueTrigger
 from local.functions.connection_string import ConnectionString
 from local.functions.invocations import Invocations
 from local.functions.links import AmqpError, Delivery, ReceiverLink
+from local.functions.messages import Reader, Received
 from local.functions.options import HostOptions
-from local.functions.values import TypedData, moment, typed
 from local.functions.worker import InvocationError
 
 log = logging.getLogger(__name__)
@@ -39,6 +35,7 @@ class Namespace:
     ) -> None:
         self._address, self._triggers = address, triggers
         self._invocations, self._options = invocations, options
+        self._reader = Reader()
         self._amqp: Amqp | None = None
         self._connected = asyncio.Condition()
         self._stopping = False
@@ -144,7 +141,7 @@ class Namespace:
                     if delivery is None:
                         break
                     self._idle.discard(link)
-                    await self._call(trigger, delivery, _decode(delivery))
+                    await self._call(trigger, delivery, self._reader.read(delivery.raw, trigger.binary))
                     self._idle.add(link)
             except TimeoutError:
                 pass  # nothing more in this session for now
@@ -178,11 +175,11 @@ class Namespace:
 
     async def _one_message(self, amqp: Amqp, trigger: QueueTrigger, link: ReceiverLink, delivery: Delivery) -> None:
         renewer = None
-        message = _decode(delivery)
-        token, until = _lock_token(message), _annotation(message, "x-opt-locked-until")
-        if token and until:
+        message = self._reader.read(delivery.raw, trigger.binary)
+        token = message.lock_token
+        if token and message.locked_until:
             renewer = _Renewer(
-                until / 1000,
+                message.locked_until,
                 self._options.max_auto_lock_renewal,
                 lambda: amqp.renew_message(trigger.queue, link, token),
             )
@@ -195,10 +192,9 @@ class Namespace:
 
     # both
 
-    async def _call(self, trigger: QueueTrigger, delivery: Delivery, message: Any) -> None:
-        body = _body(message, trigger.binary)
+    async def _call(self, trigger: QueueTrigger, delivery: Delivery, message: Received) -> None:
         try:
-            await self._invocations.run(trigger.name, {trigger.argument: body}, metadata(message))
+            await self._invocations.run(trigger.name, {trigger.argument: message.body}, message.metadata)
         except InvocationError:
             await self._settle(trigger, "messages_abandoned", delivery.abandon)
         else:
@@ -246,66 +242,3 @@ class _Renewer:
             self._plan(await self._renew())
         except (AmqpError, TimeoutError) as error:
             log.warning("a lock was not renewed: %s", error)
-
-
-def metadata(message: Any) -> dict[str, TypedData]:
-    """The trigger metadata of one message as extension 5.x sends it: absent values left out, times without offset.
-
-    `message` is a decoded proton.Message.
-    """
-    properties = {str(name): _value(value) for name, value in (message.properties or {}).items()}
-    enqueued = _annotation(message, "x-opt-enqueued-time")
-    found: dict[str, object] = {
-        "MessageId": message.id,
-        "SessionId": message.group_id,
-        "Subject": message.subject,
-        "Label": message.subject,
-        "CorrelationId": message.correlation_id,
-        "To": message.address,
-        "ContentType": message.content_type,
-        "ReplyTo": message.reply_to,
-        "ReplyToSessionId": message.reply_to_group_id,
-        "PartitionKey": _annotation(message, "x-opt-partition-key"),
-        "LockToken": _lock_token(message),
-        "DeadLetterSource": _annotation(message, "x-opt-deadletter-source"),
-    }
-    result = {name: typed(str(value)) for name, value in found.items() if value is not None and value != ""}
-    result["DeliveryCount"] = typed(message.delivery_count + 1)  # .NET counts the delivery itself
-    result["SequenceNumber"] = typed(int(_annotation(message, "x-opt-sequence-number") or 0))
-    if enqueued:
-        at = datetime.datetime.fromtimestamp(enqueued / 1000, datetime.UTC)
-        result["EnqueuedTimeUtc"] = moment(at)
-        never = datetime.datetime.max.replace(tzinfo=datetime.UTC)
-        result["ExpiresAtUtc"] = moment(at + datetime.timedelta(seconds=message.ttl) if message.ttl else never)
-    result["ApplicationProperties"] = result["UserProperties"] = typed(properties)
-    return result
-
-
-def _decode(delivery: Delivery) -> Any:
-    message = Message()
-    message.decode(delivery.raw)
-    return message
-
-
-def _body(message: Any, binary: bool) -> TypedData:
-    body = message.body
-    if body is None:
-        return TypedData(bytes=b"") if binary else TypedData(string="")
-    content = bytes(body) if isinstance(body, bytes | memoryview) else str(body).encode()
-    return TypedData(bytes=content) if binary else TypedData(string=content.decode("utf-8", "replace"))
-
-
-def _annotation(message: Any, name: str) -> Any:
-    return (message.annotations or {}).get(name)
-
-
-def _lock_token(message: Any) -> uuid.UUID | None:
-    token = (message.instructions or {}).get("x-opt-lock-token")
-    return token if isinstance(token, uuid.UUID) else None
-
-
-def _value(value: Any) -> Any:
-    """AMQP's timestamp is a kind of int in proton, and its binaries are views into memory that goes away."""
-    if type(value).__name__ == "timestamp":
-        return datetime.datetime.fromtimestamp(int(value) / 1000, datetime.UTC)
-    return bytes(value) if isinstance(value, memoryview) else value

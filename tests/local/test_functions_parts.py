@@ -2,14 +2,17 @@
 
 import datetime
 import json
+import uuid
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from proton import Message, timestamp
 
 from local.functions.bindings import read_triggers
 from local.functions.connection_string import ConnectionString
 from local.functions.errors import StartError
+from local.functions.messages import Reader
 from local.functions.ncrontab import Schedule
 from local.functions.options import HostOptions, read_options
 from local.functions.routes import Route
@@ -211,6 +214,34 @@ def test_times_go_out_as_dotnet_writes_them():
     assert json.loads(moment(at(2025, 4, 11)).json) == "2025-04-11T00:00:00"
     assert json.loads(moment(datetime.datetime.max.replace(tzinfo=UTC)).json) == "9999-12-31T23:59:59.9999999"
     assert json.loads(typed({"b": b"\x01", "t": at(2025, 1, 1)}).json) == {"b": "AQ==", "t": "2025-01-01T00:00:00Z"}
+
+
+def encoded(body, **properties):
+    message = Message()
+    message.inferred, message.body, message.properties = True, body, properties or None
+    return message.encode()
+
+
+def test_what_a_message_does_not_have_is_left_out():
+    found = Reader().read(encoded(b"x"), binary=False)
+    assert sorted(found.metadata) == ["ApplicationProperties", "DeliveryCount", "SequenceNumber", "UserProperties"]
+    assert (found.body.string, found.metadata["DeliveryCount"].json) == ("x", "1")
+    assert (found.lock_token, found.locked_until) == (None, None)
+
+
+def test_bodies_and_properties_of_every_kind():
+    reader = Reader()
+    assert reader.read(encoded(b"\xff"), binary=True).body.bytes == b"\xff"
+    assert reader.read(encoded(b"\xff"), binary=False).body.string == "\ufffd"
+    assert reader.read(encoded(None), binary=False).body.string == ""
+    found = reader.read(encoded(b"", at=timestamp(0), id=uuid.UUID(int=1), raw=b"\x01", n=3), binary=False).metadata
+    assert json.loads(found["ApplicationProperties"].json) == {
+        "at": "1970-01-01T00:00:00Z",
+        "id": "00000000-0000-0000-0000-000000000001",
+        "raw": "AQ==",
+        "n": 3,
+    }
+    assert json.loads(reader.read(encoded(b""), binary=False).metadata["UserProperties"].json) == {}  # nothing kept
 
 
 @pytest.mark.parametrize(
