@@ -70,10 +70,13 @@ class Subgrid(Source):
 
 
 class Section(Source):
+    """Fields, or a grid of related rows, or a page: the name of an HTML web resource that gets the row's table and id."""
+
     label: str
     fields: tuple[str, ...] = ()
     read_only: bool = False
     subgrid: Subgrid | None = None
+    page: str | None = None
 
 
 class Form(Source):
@@ -118,10 +121,18 @@ class Dashboard(Source):
         return component_id("dashboard", self.name)
 
 
+class Page(Source):
+    """An HTML web resource in the navigation."""
+
+    title: str
+    resource: str
+
+
 class Group(Source):
     name: str
     tables: tuple[str, ...] = ()
     dashboard: bool = False
+    pages: tuple[Page, ...] = ()
 
 
 class Area(Source):
@@ -359,7 +370,9 @@ class _Check:
         for section in form.sections:
             for column in section.fields:
                 self.column(form.table, column, place)
-            if not section.fields and not section.subgrid:
+            if section.page and section.page not in self.web_resources:
+                raise SourceError(f"{place}: there is no web resource {section.page}")
+            if not section.fields and not section.subgrid and not section.page:
                 raise SourceError(f"{place}: section {section.label} is empty")
             if section.subgrid:
                 grid = section.subgrid
@@ -397,6 +410,10 @@ class _Check:
     def app(self) -> None:
         for table in self.interface.app.tables:
             self.table(table, "app.toml")
+        for group in (group for area in self.interface.app.areas for group in area.groups):
+            for page in group.pages:
+                if page.resource not in self.web_resources:
+                    raise SourceError(f"app.toml: there is no web resource {page.resource}")
         for role in self.interface.app.roles:
             if not any(known.name == role for known in self.interface.roles):
                 raise SourceError(f"app.toml: there is no role {role}")

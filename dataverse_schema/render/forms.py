@@ -21,7 +21,9 @@ _CONTROLS = {
     "Customer": "{270BD3DB-D9AF-4782-9025-509E298DEC0A}",
 }
 _SUBGRID = "{E7A81278-8635-4D9E-8D4D-59480B391C5B}"
+_PAGE = "{9FDF5F91-88B1-47F4-AD53-C11EFC01A01D}"
 _ROWS = 6
+_PAGE_ROWS = 24
 
 
 class FormRenderer:
@@ -65,9 +67,12 @@ class FormRenderer:
     def _section(self, section: Section) -> Element:
         key = section.label.lower().replace(" ", "_")
         # Two columns of fields for short values, the full width for grids and long texts.
-        wide = section.subgrid is not None or any(self._type(name) == "Memo" for name in section.fields)
+        wide = section.subgrid or section.page or any(self._type(name) == "Memo" for name in section.fields)
         width = 1 if wide or self.form.kind == "quick_view" else 2
-        if section.subgrid:
+        if section.page:
+            rows = [el("row", None, self._page_cell(key, section.label, section.page))]
+            rows += [el("row") for _ in range(_PAGE_ROWS - 1)]
+        elif section.subgrid:
             rows = [el("row", None, self._grid_cell(key, section.subgrid))]
             rows += [el("row") for _ in range(_ROWS - 1)]
         else:
@@ -115,6 +120,21 @@ class FormRenderer:
             {"id": self._id(f"cell/{section}"), "showlabel": "false", "rowspan": str(_ROWS), "colspan": "1"},
             self._labels(grid.view),
             subgrid_control(f"Subgrid_{section}", grid.table, view.id, relationship=relationship),
+        )
+
+    def _page_cell(self, section: str, label: str, page: str) -> Element:
+        parameters = [
+            leaf("Url", page),
+            leaf("PassParameters", "true"),
+            leaf("Security", "false"),
+            leaf("Scrolling", "auto"),
+            leaf("Border", "false"),
+        ]
+        return el(
+            "cell",
+            {"id": self._id(f"cell/{section}"), "showlabel": "false", "rowspan": str(_PAGE_ROWS), "colspan": "1"},
+            self._labels(label),
+            el("control", {"id": f"WebResource_{section}", "classid": _PAGE}, el("parameters", None, *parameters)),
         )
 
     def _type(self, name: str) -> str:

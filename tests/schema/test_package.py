@@ -135,8 +135,11 @@ def test_what_a_form_view_or_ribbon_names_exists(package: Element, interface: In
             for value in element.attrib.values():
                 if value.startswith("$webresource:"):
                     assert value.removeprefix("$webresource:") in pages
+    for area in package.iter("SubArea"):
+        if area.get("Url", "").startswith("$webresource:"):
+            assert area.get("Url", "").removeprefix("$webresource:") in pages
     for parameters in package.iter("parameters"):
-        assert parameters.findtext("ViewId") in views
+        assert parameters.findtext("Url") in pages or parameters.findtext("ViewId") in views
 
 
 def test_nothing_secret_and_nothing_of_one_environment_is_in_it(archive: zipfile.ZipFile) -> None:
