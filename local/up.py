@@ -99,18 +99,20 @@ class Supervisor:
                 self._died(part, value)
 
     def stop(self) -> None:
-        """Ends all parts in the opposite order of their start; kills what does not end in time."""
-        for part in reversed(self._parts):
-            process = part.process
-            if process is None or process.poll() is not None:
-                continue
-            process.terminate()
-            try:
-                process.wait(_END_WITHIN)
-            except subprocess.TimeoutExpired:
-                say(f"{part.name} did not end within {_END_WITHIN:.0f} s and is killed")
-                process.kill()
-                process.wait()
+        """Ends the function app, which needs the others to finish its work, then the others."""
+        app = [part for part in self._parts if part.name == "functions"]
+        for group in (app, [part for part in self._parts if part not in app]):
+            running = [(part.name, part.process) for part in group if part.process and part.process.poll() is None]
+            for _, process in running:
+                process.terminate()
+            deadline = time.monotonic() + _END_WITHIN
+            for name, process in running:
+                try:
+                    process.wait(max(0.0, deadline - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    say(f"{name} did not end within {_END_WITHIN:.0f} s and is killed")
+                    process.kill()
+                    process.wait()
         self._parts.clear()
 
     def _next(self, deadline: float) -> tuple[str, Part, Any]:

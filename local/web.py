@@ -58,6 +58,7 @@ class WebServer:
 
 
 class _Server(wsgi.Server):
+    expiration_interval = 0.1  # how often the loop looks up from its sockets, and sees that it is to stop
     keep_alive_conn_limit = None  # type: ignore[assignment]  # the default of ten would close a busy client's pool
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
