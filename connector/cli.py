@@ -58,7 +58,7 @@ def doctor(app: App, *, as_json: bool) -> int:
     worst = 0
     for finding in examine(app.client, app.settings, Path.cwd(), app.now):
         print(json.dumps(asdict(finding)) if as_json else finding, flush=True)
-        worst = max(worst, finding.level is Level.WRONG)
+        worst = max(worst, int(finding.level is Level.WRONG))
     return worst
 
 

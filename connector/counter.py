@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -124,7 +125,7 @@ class Counter:
             "balance": state.balance,
             "pending": state.pending_points,
             "owed": state.owed,
-            "value": str(max(0, state.balance) * program.point_value),
+            "value": _plain(max(0, state.balance) * program.point_value),
             "tier": {"code": tier.code, "name": tier.name},
             "member_since": state.since and state.since.isoformat(),
             "lots": [
@@ -205,7 +206,7 @@ def _redemption(row: Row) -> dict[str, Any]:
         "customer": f"{table}:{row['_loy_customerid_value']}" if row["_loy_customerid_value"] else None,
         "points": row["loy_points"],
         "code": row["loy_transactioncode"] or row["loy_voidscode"],
-        "value": None if row["loy_value"] is None else str(row["loy_value"]),
+        "value": None if row["loy_value"] is None else _plain(row["loy_value"]),
         "balance_after": row["loy_balanceafter"],
         "reason_code": row["loy_reasoncode"],
         "reason": row["loy_reason"],
@@ -213,3 +214,8 @@ def _redemption(row: Row) -> dict[str, Any]:
         "requested_on": row["createdon"],
         "decided_on": row["loy_decidedon"],
     }
+
+
+def _plain(amount: Decimal) -> str:
+    """Digits as a person writes them: no exponent, no zeros at the end."""
+    return format(amount.normalize(), "f") if amount else "0"

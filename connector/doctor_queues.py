@@ -55,18 +55,23 @@ def check_queues(settings: Settings) -> Iterator[Finding]:
 
 def _connect(client: ServiceBusClient, queue: _Queue) -> Iterator[Finding]:
     about = f"queue {queue.name}"
+    missing = Finding(Level.WRONG, about, "does not exist", f"Create it, or correct the setting {queue.setting}.")
     wants_session = False
     try:
         # Looking does not take anything off the queue.
         with client.get_queue_receiver(queue.name) as receiver:
             receiver.peek_messages(1)
     except MessagingEntityNotFoundError:
-        yield Finding(Level.WRONG, about, "does not exist", f"Create it, or correct the setting {queue.setting}.")
+        yield missing
         return
-    except (ServiceBusAuthenticationError, ServiceBusAuthorizationError):
-        yield Finding(
-            Level.WRONG, about, "the connection may not listen to it", "Use a key with the rights Send and Listen."
-        )
+    except (ServiceBusAuthenticationError, ServiceBusAuthorizationError) as error:
+        # A queue that does not exist is refused while the token is checked, so the SDK calls it an authentication error.
+        if "could not be found" in str(error):
+            yield missing
+        else:
+            yield Finding(
+                Level.WRONG, about, "the connection may not listen to it", "Use a key with the rights Send and Listen."
+            )
         return
     except ServiceBusConnectionError:
         yield Finding(Level.WRONG, about, "cannot be reached", "Check the address in ServiceBusConnection.")

@@ -10,6 +10,8 @@ from azure.servicebus import ServiceBusClient, ServiceBusMessage
 
 from connector.audit import Audit
 from connector.dataverse import Delete, Update
+from connector.loyalty.decisions import Outcome
+from connector.rows.choices import OUTCOME
 from connector.rows.programs import read_program
 from local.demo import HOLDS, run
 from local.demo.journey import read_slice
@@ -91,21 +93,28 @@ def test_an_invoice_that_moves_takes_its_points_along(chain: Chain) -> None:
 
 def test_deleted_invoices_deleted_and_merged_customers(chain: Chain) -> None:
     customer, merged, master = chain.account(), chain.account(), chain.account()
+    early = chain.invoice(merged, "50.00")
+    wait_until(lambda: chain.member(merged).state.pending_points == 500, about="points before the merger")
     invoice = chain.invoice(customer, "40.00")
     wait_until(lambda: chain.member(customer).state.pending_points == 400, about="points")
     chain.app.client.commit([Delete(f"invoices({invoice})")])
     wait_until(lambda: chain.member(customer).state.total == 0, about="points taken back")
 
-    chain.app.client.commit(
-        [
-            Update(
-                f"accounts({merged.id})",
-                {"merged": True, "masterid@odata.bind": f"/accounts({master.id})", "statecode": 1, "statuscode": 2},
-            )
-        ]
+    party = "Microsoft.Dynamics.CRM.account"
+    chain.app.client.request(
+        "POST",
+        "Merge",
+        {
+            "Target": {"@odata.type": party, "accountid": master.id},
+            "Subordinate": {"@odata.type": party, "accountid": merged.id},
+            "PerformParentingChecks": False,
+        },
     )
+    wait_until(lambda: chain.member(master).state.pending_points == 500, about="points after the merger")
+    assert chain.log_of(early)[-1]["loy_outcome"] == OUTCOME[Outcome.APPLIED]
     late = chain.invoice(merged, "10.00")
     chain.settle()
+    assert chain.member(merged).state.total == 0
     (row,) = chain.log_of(late)
     assert (row["loy_reasonclass"], row["loy_field"]) == ("customer_merged", "customerid")
     assert master.id in row["loy_message"]
