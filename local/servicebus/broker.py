@@ -89,10 +89,7 @@ class Gateway:
         self._store.commit()
         dirty, self._dirty = self._dirty, {}
         for connection in dirty:
-            if self.faults.dials.delay_ms:
-                self._loop.call_later(self.faults.dials.delay_ms / 1000, connection.flush)
-            else:
-                connection.flush()
+            connection.flush(self.faults.dials.delay_ms / 1000)
         self._set_alarm()
 
     def _set_alarm(self) -> None:
@@ -157,6 +154,7 @@ class Gateway:
             entity = self.namespace.entity(path.removesuffix(_MANAGEMENT))
             management = Management(entity, lambda: list(client.sessions))
             return RequestLink(session, attach, path, lambda link, request: management.answer(request), find)
+        self.faults.refuse_busy()
         entity = self.namespace.entity(path)
         if isinstance(entity, DeadLetterQueue) or "/subscriptions/" in path:
             raise NotImplementedByBroker(f"Messages cannot be sent to {entity.name}.")
@@ -173,10 +171,18 @@ class Gateway:
             client.answers.append(answers)
             return answers
         self._authorize(client, path)
+        self.faults.refuse_busy()
         link = receiver(session, attach, self.namespace.queue(path))
         if isinstance(link, SessionReceiver):
             client.sessions[link] = None
+            link.on_delivery = lambda: self._endanger(link)
+            link.on_release = lambda: client.sessions.pop(link, None)
         return link
+
+    def _endanger(self, link: SessionReceiver) -> None:
+        if self.faults.strikes(self.faults.dials.lose_session_lock):
+            self._loop.call_soon(link.lose)
+            self.changed()
 
     def _path(self, terminus: Any) -> str:
         name = address(terminus)

@@ -17,7 +17,7 @@ class Dials:
 
     drop_connection: float = 0.0  # per message or settlement that comes in
     lose_session_lock: float = 0.0  # per message delivered in a session
-    server_busy: float = 0.0  # per message sent in
+    server_busy: float = 0.0  # per sender or receiver attached, per message sent in
     delay_ms: float = 0.0  # added before what a connection says is written
     seed: int = 1
 

@@ -245,6 +245,16 @@ def test_forwarding_moves_messages_and_dead_letters() -> None:
     assert found[0].content.application_values()["DeadLetterReason"] == "MaxDeliveryCountExceeded"
 
 
+def test_what_cannot_be_forwarded_is_kept_with_the_reason() -> None:
+    circle = {f"q{n}": QueueSettings(forward_to=f"q{(n + 1) % 3}") for n in range(3)}
+    w = World({"to-sessions": QueueSettings(forward_to="s"), "s": QueueSettings(requires_session=True), **circle})
+    for name in ("to-sessions", "q0"):
+        w.queue(name).send([draft("a")])
+    (kept,) = w.queue("to-sessions/$Transfer/$DeadLetterQueue").peek(1, 9)
+    assert "SessionId" in kept.content.application_values()["DeadLetterErrorDescription"]
+    assert sum(len(w.queue(f"q{n}/$transfer/$deadletterqueue")) for n in range(3)) == 1
+
+
 def test_unknown_entities_are_named() -> None:
     with pytest.raises(NotFound, match="nowhere"):
         World().queue("nowhere")

@@ -23,6 +23,7 @@ MAX_FRAME_SIZE = 65_536
 IDLE_TIME_OUT_MS = 240_000
 _MIN_MAX_FRAME_SIZE = 512
 _CLOSE_WAIT_S = 1.0
+_MAX_PENDING = 1 << 20  # bytes; what more is deliverable waits for the next turn
 _MAX_SESSIONS = 256
 
 _AMQP_HEADER = b"AMQP\x00\x01\x00\x00"
@@ -68,7 +69,8 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._heard = self._loop.time()
         self._timers: list[asyncio.TimerHandle] = []
-        self.writable = True
+        self._pending = 0  # bytes in _out
+        self._paused = False
 
     # -- transport
 
@@ -109,11 +111,19 @@ class Connection(asyncio.Protocol):
         self.sessions.clear()
         self.owner.disconnected(self)
 
+    @property
+    def writable(self) -> bool:
+        """Whether the client keeps up with what it asked for."""
+        return not self._paused and self._pending < _MAX_PENDING
+
     def pause_writing(self) -> None:
-        self.writable = False
+        self._paused = True
 
     def resume_writing(self) -> None:
-        self.writable = True
+        self._paused = False
+        self._resume()
+
+    def _resume(self) -> None:
         for session in list(self.sessions.values()):
             session.resume()
 
@@ -124,10 +134,21 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             self._consume = self._discard
 
-    def flush(self) -> None:
-        if self._transport is not None and self._out:
-            self._transport.write(b"".join(self._out))
+    def flush(self, delay_s: float = 0) -> None:
+        """Write what has been said so far, now or after a delay."""
+        data, was_full = b"".join(self._out), self._pending >= _MAX_PENDING
         self._out.clear()
+        self._pending = 0
+        if delay_s:
+            self._loop.call_later(delay_s, self._write_out, data)
+        else:
+            self._write_out(data)
+        if was_full and not self._paused:
+            self._resume()
+
+    def _write_out(self, data: bytes) -> None:
+        if self._transport is not None and data:
+            self._transport.write(data)
 
     # -- reading
 
@@ -252,8 +273,7 @@ class Connection(asyncio.Protocol):
 
     def send(self, channel: int, body: bytes, payload: bytes = b"") -> None:
         """Send a frame: an encoded performative and, for a transfer, its payload."""
-        self._out.append(struct.pack(">IBBH", 8 + len(body) + len(payload), 2, 0, channel) + body + payload)
-        self.owner.wrote(self)
+        self._write(struct.pack(">IBBH", 8 + len(body) + len(payload), 2, 0, channel) + body + payload)
 
     def close(self, error: AmqpError) -> None:
         """Close with an error, whatever state the connection is in."""
@@ -281,11 +301,11 @@ class Connection(asyncio.Protocol):
 
     def _hang_up(self) -> None:
         if self._transport is not None:
-            self.flush()
             self._transport.close()
 
     def _write(self, data: bytes) -> None:
         self._out.append(data)
+        self._pending += len(data)
         self.owner.wrote(self)
 
     def _write_frame(self, channel: int, body: bytes, kind: int = 0) -> None:

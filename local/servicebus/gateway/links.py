@@ -115,6 +115,20 @@ class Receiver(Outbound):
 class SessionReceiver(Receiver):
     """The client receives from one session; the attach is answered when the session is granted."""
 
+    on_delivery: Callable[[], None] = staticmethod(lambda: None)
+    on_release: Callable[[], object] = staticmethod(lambda: None)
+
+    def deliver(self, message: Message) -> None:
+        super().deliver(message)
+        self.on_delivery()
+
+    def lose(self) -> None:
+        """Take the session away before its lock ends."""
+        assert isinstance(self.queue, SessionQueue)
+        session = self.queue.held_by(self)
+        if session is not None:
+            self.queue.lose(session)
+
     def attached(self) -> None:
         assert isinstance(self.queue, SessionQueue)
         session_id = source_filters(self.attach.source)[SESSION_FILTER]
@@ -145,6 +159,7 @@ class SessionReceiver(Receiver):
         Outbound.released(self)
         assert isinstance(self.queue, SessionQueue)
         self.queue.release(self)
+        self.on_release()
 
 
 def receiver(session: AmqpSession, attach: p.Attach, queue: Queue) -> Receiver:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from local.servicebus.model.agenda import Agenda, Clock
-from local.servicebus.model.errors import NotFound
+from local.servicebus.model.errors import NotAllowed, NotFound
 from local.servicebus.model.message import Draft
 from local.servicebus.model.queue import DeadLetterQueue, PlainQueue, World
 from local.servicebus.model.sessions import SessionQueue
@@ -47,10 +47,12 @@ class Namespace:
             queue.load()
 
     def _add_queue(self, name: str, settings: QueueSettings) -> Queue:
-        dead_letters = DeadLetterQueue(name, settings.lock_duration, self._world)
+        dead_letters = DeadLetterQueue(f"{name}/$DeadLetterQueue", settings.lock_duration, self._world)
+        undeliverable = DeadLetterQueue(f"{name}/$Transfer/$DeadLetterQueue", settings.lock_duration, self._world)
         kind = SessionQueue if settings.requires_session else PlainQueue
         queue = kind(name, settings, self._world, dead_letters)
-        for entity in (dead_letters, queue):
+        queue.undeliverable = undeliverable
+        for entity in (queue, dead_letters, undeliverable):
             self._entities[entity.name.lower()] = entity
             self.queues[entity.name] = entity
         return queue
@@ -76,7 +78,7 @@ class Namespace:
 
     def _forward(self, name: str, drafts: Sequence[Draft]) -> None:
         if self._forwarding == _MAX_FORWARDS:
-            return
+            raise NotAllowed(f"A message may be forwarded {_MAX_FORWARDS} times.")
         self._forwarding += 1
         try:
             target = self.entity(name)

@@ -11,7 +11,13 @@ from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 from local.servicebus.model.agenda import Agenda, Clock
-from local.servicebus.model.errors import ArgumentError, MessageLockLost, MessageNotFound, NotAllowed
+from local.servicebus.model.errors import (
+    ArgumentError,
+    MessageLockLost,
+    MessageNotFound,
+    NotAllowed,
+    ServiceBusError,
+)
 from local.servicebus.model.message import Draft, Lock, Message, MessageLog, MessageState, Outcome
 from local.servicebus.model.settings import QueueSettings
 from local.servicebus.model.store import Store
@@ -85,6 +91,7 @@ class BaseQueue:
         self.name = name
         self.settings = settings
         self.dead_letters = dead_letters
+        self.undeliverable: DeadLetterQueue | None = None  # where messages go that could not be forwarded
         self.counters = Counters()
         self._world = world
         self._messages = MessageLog()
@@ -172,8 +179,17 @@ class BaseQueue:
         target = self.settings.forward_to
         if target is None:
             return False
-        self._world.forward(target, [Draft(message.content, message.message_id, message.session_id)])
+        self._forward(target, message)
         return True
+
+    def _forward(self, target: str, message: Message) -> None:
+        try:
+            self._world.forward(target, [Draft(message.content, message.message_id, message.session_id)])
+        except ServiceBusError as error:
+            assert self.undeliverable is not None
+            named = {"DeadLetterReason": type(error).__name__, "DeadLetterErrorDescription": str(error)}
+            message.content = message.content.with_application_properties(named)
+            self.undeliverable.bury(message, self.name)
 
     def _add(self, message: Message) -> None:
         self._messages.add(message)
@@ -309,7 +325,7 @@ class BaseQueue:
         if added:
             message.content = message.content.with_application_properties(added)
         if (target := self.settings.forward_dead_letters_to) is not None:
-            self._world.forward(target, [Draft(message.content, message.message_id, message.session_id)])
+            self._forward(target, message)
         else:
             self.dead_letters.bury(message, self.name)
 
@@ -447,9 +463,9 @@ class PlainQueue(BaseQueue):
 class DeadLetterQueue(PlainQueue):
     """The sub-queue of messages that could not be handled: no expiry, no limit of deliveries, no dead letters of its own."""
 
-    def __init__(self, parent: str, lock_duration: timedelta, world: World) -> None:
+    def __init__(self, name: str, lock_duration: timedelta, world: World) -> None:
         settings = QueueSettings(lock_duration=lock_duration, max_delivery_count=None)
-        super().__init__(f"{parent}/$DeadLetterQueue", settings, world, None)
+        super().__init__(name, settings, world, None)
 
     def bury(self, message: Message, source: str) -> None:
         """Take over a message that left its queue."""
