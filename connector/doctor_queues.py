@@ -66,7 +66,7 @@ def _connect(client: ServiceBusClient, queue: _Queue) -> Iterator[Finding]:
         return
     except (ServiceBusAuthenticationError, ServiceBusAuthorizationError) as error:
         # A queue that does not exist is refused while the token is checked, so the SDK calls it an authentication error.
-        if "could not be found" in str(error):
+        if "could not be found" in str(error.exc_msg):
             yield missing
         else:
             yield Finding(

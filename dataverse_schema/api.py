@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from connector.dataverse import DataverseError, Forbidden, NotFound
+from connector.dataverse import DataverseError, Forbidden, NotFound, Unauthorized
 from connector.dataverse.odata import text
 
 __all__ = ["Client", "InstallError", "Json", "WebApi", "explained", "text"]
 
 Json = dict[str, Any]
+_NOT_A_MEMBER = 0x80072560
 
 
 class InstallError(Exception):
@@ -82,10 +83,25 @@ def explained[T](what: str, call: Callable[[], T]) -> T:
     """The result of `call`; its Dataverse error becomes an `InstallError` that begins with `what`."""
     try:
         return call()
-    except Forbidden as error:
-        raise InstallError(
-            f"{what}: Dataverse refuses ({error.message}). Give the user that installs the role System Administrator "
-            "or System Customizer, and run this command again."
-        ) from error
     except DataverseError as error:
-        raise InstallError(f"{what}: Dataverse answers {error.status} {error.hex_code}: {error.message}") from error
+        raise InstallError(f"{what}: {_sentence(error)}") from error
+
+
+def _sentence(error: DataverseError) -> str:
+    """What happened and what to do."""
+    said = error.message.rstrip(".")
+    if error.status == 0:
+        return f"Dataverse does not answer ({said}). Check the URL and the network, then run again."
+    if isinstance(error, Unauthorized):
+        return f"Dataverse does not let us in ({said}). Check URL, tenant, client id and client secret."
+    if error.code == _NOT_A_MEMBER:
+        return (
+            "this app registration is no user of the environment. Add it in the Power Platform admin centre "
+            "(Environments, Settings, Application users), then run again."
+        )
+    if isinstance(error, Forbidden):
+        return (
+            f"Dataverse refuses ({said}). Give the user that installs the role System Administrator or System Customizer, "
+            "then run again."
+        )
+    return f"Dataverse answers {error.status} {error.hex_code}: {said}."

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from connector.dataverse import ClientSecretTokens, DataverseClient, DataverseError
+from connector.dataverse import ClientSecretTokens, DataverseClient
 from connector.settings import Settings, SettingsError, read_settings
 
-from .api import InstallError
+from .api import InstallError, explained
 from .deploy import Choices, deploy
 from .eventing import Queue
 from .interface import load_interface
@@ -22,7 +22,7 @@ from .rows import Program, programs
 from .uninstall import uninstall
 
 # Creating a table takes Dataverse tens of seconds, and definitions are locked while another change is under way.
-_TIMEOUT, _DEADLINE = 180.0, 900.0
+_TIMEOUT, _DEADLINE, _SIGN_IN_DEADLINE = 180.0, 900.0, 15.0
 
 
 def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
@@ -38,6 +38,8 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.
             return _reference(arguments, model)
         settings = read_settings(dict(environment) | ({"DATAVERSE_URL": arguments.url} if arguments.url else {}))
         with connect(settings) as client:
+            # A wrong address should be said in seconds, not after the patience that definitions need.
+            explained("Signing in", lambda: client.request("GET", "WhoAmI", deadline=_SIGN_IN_DEADLINE))
             if arguments.command == "uninstall":
                 interface = load_interface(model)
                 uninstall(client, model, interface, with_data=arguments.with_data, dry_run=arguments.dry_run)
@@ -46,8 +48,6 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.
         return 0
     except (InstallError, SettingsError, SourceError) as error:
         print(f"error: {error}", file=sys.stderr)
-    except DataverseError as error:
-        print(f"error: Dataverse: {error}", file=sys.stderr)
     return 1
 
 
@@ -128,13 +128,15 @@ def _program(model: Model, code: str) -> Program:
 
 def connect(settings: Settings) -> DataverseClient:
     """A client that waits as long as definitions take."""
-    url = settings.dataverse_url.rstrip("/")
+    url, ca_file = settings.dataverse_url.rstrip("/"), settings.dataverse_ca_file
+    if ca_file and not Path(ca_file).is_file():
+        raise InstallError(f"DATAVERSE_CA_FILE: there is no file {ca_file}.")
     tokens = ClientSecretTokens(
         settings.dataverse_tenant_id,
         settings.dataverse_client_id,
         settings.dataverse_client_secret,
         url,
         settings.dataverse_authority,
-        settings.dataverse_ca_file,
+        ca_file,
     )
-    return DataverseClient(url, tokens, ca_file=settings.dataverse_ca_file, timeout=_TIMEOUT, deadline=_DEADLINE)
+    return DataverseClient(url, tokens, ca_file=ca_file, timeout=_TIMEOUT, deadline=_DEADLINE)

@@ -38,7 +38,7 @@ def uninstall(
     if not actions:
         say("Nothing to remove.")
     if not with_data:
-        kept = [table.logical_name for table in model.own_tables if _exists(api, table)]
+        kept = explained("Looking what is left", lambda: [t.logical_name for t in model.own_tables if _exists(api, t)])
         if kept:
             say(f"Left, with their data: tables {', '.join(kept)}, our columns on {_names(model.extended_tables)},")
             say("and the rating options. Run again with --with-data to remove these too; it cannot be undone.")

@@ -53,7 +53,7 @@ class Mortal:
         if method != "GET":
             self.left -= 1
             if self.left < 0:
-                raise Stopped
+                raise Stopped(f"{method} {path} {body}")
         return self._client.request(method, path, body, headers)
 
     def __getattr__(self, name: str) -> Any:
