@@ -62,17 +62,22 @@ class Bench:
                 "OwnershipType": "UserOwned", "ChangeTrackingEnabled": True,
                 "Attributes": [column("String", "loy_Name", MaxLength=200, IsPrimaryName=True)],
             })  # fmt: skip
-        membership, entry = "EntityDefinitions(LogicalName='loy_membership')", "EntityDefinitions(LogicalName='loy_entry')"
-        for kind, name, more in [
+        membership, entry = (
+            "EntityDefinitions(LogicalName='loy_membership')",
+            "EntityDefinitions(LogicalName='loy_entry')",
+        )
+        members: list[tuple[str, str, dict[str, Any]]] = [
             ("String", "loy_CustomerKey", {"MaxLength": 50}), ("Integer", "loy_Sequence", {}), ("Integer", "loy_Balance", {}),
             ("Memo", "loy_State", {}), ("DateTime", "loy_NextExpiryOn", {"DateTimeBehavior": {"Value": "DateOnly"}}),
             ("Decimal", "loy_Spend", {"Precision": 4}),
-        ]:  # fmt: skip
+        ]  # fmt: skip
+        for kind, name, more in members:
             self.send("POST", f"{membership}/Attributes", column(kind, name, **more))
-        for kind, name, more in [
+        entries: list[tuple[str, str, dict[str, Any]]] = [
             ("String", "loy_IdempotencyKey", {"MaxLength": 120}), ("Integer", "loy_Sequence", {}),
             ("Integer", "loy_Points", {}), ("Memo", "loy_Movements", {}), ("String", "loy_Hash", {"MaxLength": 64}),
-        ]:  # fmt: skip
+        ]  # fmt: skip
+        for kind, name, more in entries:
             self.send("POST", f"{entry}/Attributes", column(kind, name, **more))
         self.send("POST", "RelationshipDefinitions", {
             "@odata.type": "Microsoft.Dynamics.CRM.OneToManyRelationshipMetadata", "SchemaName": "loy_membership_entry",
@@ -118,7 +123,11 @@ def change_sets(count: int, pick: Callable[[], int], sequence: Iterator[int]) ->
         del entry["@odata.type"]
         writes = [
             ("POST", "loy_entries", entry),
-            ("PATCH", f"loy_memberships({member(owner)})", {"loy_sequence": 2, "loy_balance": 500, "loy_state": _STATE}),
+            (
+                "PATCH",
+                f"loy_memberships({member(owner)})",
+                {"loy_sequence": 2, "loy_balance": 500, "loy_state": _STATE},
+            ),
             ("PATCH", f"loy_memberships({member(pick())})", {"loy_balance": 1}),
             ("PATCH", f"contacts({uuid.uuid4()})", {"lastname": "log", "description": "text"}),
         ]
@@ -156,7 +165,9 @@ def timed(name: str, per_call: int, seconds: float, call: Callable[[], Any]) -> 
     took = time.perf_counter() - begun
     line = {"what": name, "calls/s": calls / took, "operations/s": calls * per_call / took,
             "ms each": took / calls / per_call * 1000}  # fmt: skip
-    print(f"  {name:<46} {line['calls/s']:>9,.1f} calls/s {line['operations/s']:>10,.0f} op/s {line['ms each']:>8.3f} ms/op")
+    print(
+        f"  {name:<46} {line['calls/s']:>9,.1f} calls/s {line['operations/s']:>10,.0f} op/s {line['ms each']:>8.3f} ms/op"
+    )
     return line
 
 
@@ -199,8 +210,15 @@ def run(rows: int, seconds: float, seed: int, cache_mb: int) -> dict[str, Any]:
 
         def page() -> None:
             key = f"account:{member(draw.randrange(max(1, rows - 1000)))}"
-            bench.send("GET", f"loy_memberships?$select=loy_customerkey,loy_balance,loy_state&$filter=loy_customerkey%20ge%20'{key}'"
-                              "&$orderby=loy_customerkey", prefer="odata.maxpagesize=1000")  # fmt: skip
+            columns = "$select=loy_customerkey,loy_balance,loy_state&$orderby=loy_customerkey"
+            path = f"loy_memberships?{columns}&$filter=loy_customerkey%20ge%20'{key}'"
+            bench.send("GET", path, prefer="odata.maxpagesize=1000")
+
+        def read() -> None:
+            bench.send("GET", f"loy_memberships({member(pick())})?$select=loy_balance")
+
+        def update() -> None:
+            bench.send("PATCH", f"loy_memberships({member(pick())})", {"loy_balance": 7})
 
         def create() -> None:
             row = entry_row(pick(), next(sequence))
@@ -208,9 +226,9 @@ def run(rows: int, seconds: float, seed: int, cache_mb: int) -> dict[str, Any]:
             bench.send("POST", "loy_entries", row)
 
         table = [
-            timed("read one by id", 1, seconds, lambda: bench.send("GET", f"loy_memberships({member(pick())})?$select=loy_balance")),
+            timed("read one by id", 1, seconds, read),
             timed("create one", 1, seconds, create),
-            timed("update one", 1, seconds, lambda: bench.send("PATCH", f"loy_memberships({member(pick())})", {"loy_balance": 7})),
+            timed("update one", 1, seconds, update),
             timed("$batch of 30 reads", 30, seconds, lambda: bench.send("POST", "$batch", reads(30, pick), **batch)),
             timed("$batch of 10 change sets of 4 writes", 40, seconds,
                   lambda: bench.send("POST", "$batch", change_sets(10, pick, sequence), **batch)),

@@ -58,7 +58,7 @@ def _split(body: bytes, boundary: bytes) -> list[bytes]:
             raise _unreadable("Stream was not readable: no boundary line found (line endings must be CRLF)")
         body = body[start + 2 :]
     pieces = (b"\r\n" + body).split(b"\r\n" + mark)
-    parts = []
+    parts: list[bytes] = []
     for piece in pieces[1:]:
         if piece.startswith(b"--"):
             return parts

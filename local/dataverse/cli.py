@@ -36,6 +36,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--cache-mb", type=int, default=256, help="SQLite page cache of the writer")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("azure").setLevel(logging.WARNING)  # the SDK tells every state of every link
     for name in options.application:
         if guid(name) is None:
             print(f"dataverse: --application {name}: a client id is a GUID", file=sys.stderr)

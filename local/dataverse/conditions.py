@@ -116,6 +116,7 @@ def register_functions(connection: sqlite3.Connection) -> None:
 
 Range = tuple[datetime.datetime | None, datetime.datetime | None]
 _DAY = datetime.timedelta(days=1)
+_SECOND = datetime.timedelta(seconds=1)
 
 
 def _add_months(moment: datetime.datetime, months: int) -> datetime.datetime:
@@ -158,7 +159,7 @@ def _named_range(name: str, now: datetime.datetime) -> Range | None:
         first = today + {"today": 0, "yesterday": -1, "tomorrow": 1}[name] * _DAY
         return first, first + _DAY
     if name == "last-seven-days":
-        return today - 7 * _DAY, now
+        return today - 7 * _DAY, now + _SECOND  # what was written within this very second counts
     if name == "next-seven-days":
         return now, today + 8 * _DAY
     found = re.fullmatch(r"(this|last|next)-(week|month|year|fiscal-year|fiscal-period)", name)
@@ -186,7 +187,7 @@ def _counted_range(name: str, count: int, now: datetime.datetime) -> Range | Non
     if found[1] == "olderthan":
         return None, _shift(today, unit, -count)
     if found[1] == "last":
-        return _shift(today, unit, -count), now
+        return _shift(today, unit, -count), now + _SECOND
     ahead = _shift(today, unit, count)
     return now, ahead if unit in ("hour", "minute") else ahead + _DAY
 

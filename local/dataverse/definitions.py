@@ -195,10 +195,11 @@ def _options(pairs: list[list[Any]]) -> list[Option]:
 
 def _standard_table(schema: Schema, name: str, source: dict[str, Any]) -> None:
     table = Table(
-        name, source["set"], schema_name=source.get("schema", label_of(name)), privilege=source.get("privilege", ""), id=stable_id("table", name), label=label_of(name),
-        plural=label_of(re.sub("set$", "", source["set"])), primary_id=source.get("id", f"{name}id"),
-        primary_name=source["name"], ownership=source.get("ownership", "UserOwned"), otc=source["otc"],
-        activity=source.get("activity", False), change_tracking=source.get("change_tracking", False),
+        name, source["set"], schema_name=source.get("schema", label_of(name)), privilege=source.get("privilege", ""),
+        id=stable_id("table", name), label=label_of(name), plural=label_of(re.sub("set$", "", source["set"])),
+        primary_id=source.get("id", f"{name}id"), primary_name=source["name"],
+        ownership=source.get("ownership", "UserOwned"), otc=source["otc"], activity=source.get("activity", False),
+        change_tracking=source.get("change_tracking", False),
     )  # fmt: skip
     schema.tables[name] = table
     key = Column(table.primary_id, "Uniqueidentifier", required="SystemRequired", update=False)

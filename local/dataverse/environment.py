@@ -79,7 +79,7 @@ class Environment:
         for table in self.schema.tables.values():
             for key in table.keys.values():
                 if key.status in ("Pending", "InProgress"):
-                    self.add_job("key", lambda t=table.name, k=key.name: self._build_key(t, k))
+                    self.build_key_later(table, key)
 
     def close(self) -> None:
         self.outbox.stop()

@@ -248,10 +248,10 @@ def _image(
             continue
         if column.type in LOOKUPS:
             target = values.get(type_column(name)) if column.polymorphic else column.targets[0]
-            found = primary_names(unit.connection, schema.tables[str(target)], [value]).get(value) if target else None
-            if found:
-                names[name] = found
-                shown.append((name, found))
+            label = primary_names(unit.connection, schema.tables[str(target)], [value]).get(value) if target else None
+            if label:
+                names[name] = label
+                shown.append((name, label))
         else:
             display = formatted(schema, column, value)
             if display is not None:
@@ -269,7 +269,7 @@ def context(
     if sent is None:
         target = reference(table.name, row_id)
     else:
-        attributes = {table.primary_id: row_id} | sent
+        attributes: Values = {table.primary_id: row_id} | sent
         if now is not None and "modifiedon" in table.columns:
             for name in ("modifiedon", "modifiedby", "modifiedonbehalfby"):
                 attributes[name] = now.get(name)

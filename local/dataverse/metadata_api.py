@@ -1,6 +1,7 @@
 """The metadata endpoints: EntityDefinitions, RelationshipDefinitions, GlobalOptionSetDefinitions, $metadata."""
 
 from collections.abc import Callable
+from operator import ge, gt, le, lt
 from typing import TYPE_CHECKING, Any
 
 from local.dataverse import metadata_writes as writes
@@ -251,8 +252,9 @@ def _compare(operator: str, left: Any, right: Any) -> bool:
         left, right = left.lower(), right.lower()
     if operator in ("eq", "ne"):
         return (left == right) == (operator == "eq")
+    tests: dict[str, Callable[[Any, Any], Any]] = {"gt": gt, "ge": ge, "lt": lt, "le": le}
     try:
-        return bool({"gt": left > right, "ge": left >= right, "lt": left < right, "le": left <= right}[operator])
+        return bool(tests[operator](left, right))
     except TypeError:
         return False
 

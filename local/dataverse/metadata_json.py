@@ -140,7 +140,8 @@ def column_node(schema: Schema, table: Table, column: Column) -> Node:
     elif kind == "DateTime":
         values |= {
             "Format": column.format or ("DateOnly" if column.behavior == "DateOnly" else "DateAndTime"),
-            "DateTimeBehavior": {"Value": column.behavior}, "CanChangeDateTimeBehavior": managed(True, "canchangedatetimebehavior"),
+            "DateTimeBehavior": {"Value": column.behavior},
+            "CanChangeDateTimeBehavior": managed(True, "canchangedatetimebehavior"),
         }  # fmt: skip
     elif column.type in LOOKUPS:
         values["Targets"] = list(column.targets)

@@ -70,7 +70,7 @@ def create_table(unit: Unit, body: Any, solution: str | None) -> Table:
     table.extra = {
         n: body[n] for n in ("HasActivities", "HasNotes", "IsQuickCreateEnabled") if isinstance(body.get(n), bool)
     }
-    columns = []
+    columns: list[Column] = []
     for attribute in attributes:
         column = given.column(schema, table, attribute)
         if isinstance(attribute, dict) and attribute.get("IsPrimaryName"):
@@ -189,9 +189,6 @@ def create_column(unit: Unit, table: Table, body: Any, solution: str | None) -> 
 def _add(unit: Unit, table: Table, column: Column) -> None:
     for added in add_columns(unit.schema, table, [column]):
         unit.env.storage.add_column(table, added)
-        if added.default is not None:
-            default = int(added.default) if isinstance(added.default, bool) else added.default
-            del default  # existing rows keep null: a default is for new rows only
     _save_all(unit, table)
 
 

@@ -202,9 +202,9 @@ class Queries:
             size = limit = min(top, PAGE)
         paging, number = "", 1
         if options.get("$skiptoken") is not None:
-            paging, number, more = self._resume(table, plan, options.get("$skiptoken") or "")
+            paging, number, more = self.resume(plan, options.get("$skiptoken") or "")
             values = values + more
-            paging = re.sub(r"\?\{(\d+)\}", lambda m: f"?{len(plan.parameters.binds) + 1 + int(m[1])}", paging)
+            paging = self.numbered(paging, len(plan.parameters.binds))
         sql = plan.sql(paging)
         if paging:  # the limit comes after the paging parameters
             sql = sql.rsplit("?", 1)[0] + f"?{len(values) + 1}"
@@ -212,7 +212,7 @@ class Queries:
         cookie = None
         if len(rows) > size:
             rows = rows[:size]
-            cookie = self._cookie(plan, rows, number + 1)
+            cookie = self.cookie(plan, rows, number + 1)
         count = None
         if options.get("$count") == "true":
             count = self.count(run, plan, values[: len(plan.parameters.binds)])
@@ -226,11 +226,16 @@ class Queries:
         sql = f"SELECT count(*) FROM (SELECT 1 FROM {plan.source}{where} LIMIT {COUNT_LIMIT + 1})"
         return int(run.connection.execute(sql, values).fetchone()[0])
 
+    @staticmethod
+    def numbered(condition: str, before: int) -> str:
+        """A condition of `resume` with its values numbered after `before` others."""
+        return re.sub(r"\?\{(\d+)\}", lambda m: f"?{before + 1 + int(m[1])}", condition)
+
     # --- paging cookies: the order values of the last row, so that pages are found by key, however far ---
 
     @staticmethod
-    def _cookie(plan: Plan, rows: list[Row], number: int) -> str:
-        terms, width = plan.order, len(plan.projection.columns)
+    def cookie(plan: Plan, rows: list[Row], number: int, offset: int | None = None) -> str:
+        terms, width = plan.order, len(plan.projection.columns) if offset is None else offset
         parts = []
         for index, (_, column, _) in enumerate(terms):
             first, last = rows[0][width + index], rows[-1][width + index]
@@ -242,7 +247,7 @@ class Queries:
         return f'<cookie pagenumber="{number}" pagingcookie="{twice}" istracking="False" />'
 
     @staticmethod
-    def _resume(table: Table, plan: Plan, token: str) -> tuple[str, int, list[Sql]]:
+    def resume(plan: Plan, token: str) -> tuple[str, int, list[Sql]]:
         """(condition with ?{n} for its n-th value, page number, values)."""
         broken = Fault(400, "0x80040203", "The paging cookie is malformed.")
         try:

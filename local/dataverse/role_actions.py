@@ -100,7 +100,7 @@ def _user_privileges(env: "Environment", request: "Request", user: str) -> Respo
 
 
 @action
-def AddAppComponents(env: "Environment", request: "Request", parameters: Parameters) -> Response:  # noqa: N802
+def AddAppComponents(env: "Environment", request: "Request", parameters: Parameters) -> Response:
     """Puts forms, views, tables and a site map into an app."""
     app, components = guid(parameters.get("AppId")), parameters.get("Components")
     if not isinstance(components, list):

@@ -158,7 +158,7 @@ def parser(schema: Schema, table: Table, column: Column) -> Parser:
                 raise _wrong_type(table, column, value)
             if not low_d <= value <= high_d:
                 raise out_of_range(column.name, low_d, high_d)
-            return scaled(value, places) * 10 ** (scale - places)
+            return scaled(value, places) * int(10 ** (scale - places))
 
         return number
     if kind == "Double":
@@ -256,7 +256,7 @@ def parser(schema: Schema, table: Table, column: Column) -> Parser:
     return refuse
 
 
-_true_false: Renderer = ("false", "true").__getitem__  # type: ignore[assignment]
+_true_false: Renderer = ("false", "true").__getitem__
 
 
 def renderer(column: Column) -> Renderer:
