@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,6 +14,9 @@ __all__ = ["Client", "InstallError", "Json", "WebApi", "explained", "text"]
 
 Json = dict[str, Any]
 _NOT_A_MEMBER = 0x80072560
+# Dataverse changes definitions one at a time: somebody else's publish or import holds the lock for minutes.
+_LOCKED = 0x80071151
+_PATIENCE = (2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0)
 
 
 class InstallError(Exception):
@@ -31,6 +35,7 @@ class WebApi:
 
     client: Client
     solution: str | None = None
+    sleep: Callable[[float], None] = time.sleep
 
     def get(self, path: str) -> Json | None:
         """One row or definition; None when there is none."""
@@ -76,6 +81,13 @@ class WebApi:
         sent = dict(headers or {})
         if self.solution and method in ("POST", "PUT"):
             sent["MSCRM.SolutionUniqueName"] = self.solution
+        for pause in _PATIENCE:
+            try:
+                return self.client.request(method, path, body, sent)
+            except DataverseError as error:
+                if error.code != _LOCKED:
+                    raise
+            self.sleep(pause)
         return self.client.request(method, path, body, sent)
 
 

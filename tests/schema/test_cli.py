@@ -14,6 +14,9 @@ import pytest
 
 from connector import cli as connector_cli
 from connector.dataverse import DataverseClient
+from connector.doctor import check_program
+from connector.doctor_queues import check_queues
+from connector.findings import Level
 from connector.settings import read_settings
 from dataverse_schema.cli import connect, main
 from tests.stack import Stack
@@ -84,20 +87,23 @@ def test_the_doctor_names_what_is_wrong_and_the_installer_mends_it(
     assert doctor(settings, monkeypatch).status == 0
 
 
-def test_the_doctor_sees_queues_that_are_missing_or_of_the_wrong_kind(
-    settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    swapped = settings | {"CHANGES_QUEUE": "loyalty-notices", "NOTICES_QUEUE": "nowhere"}
-    found = doctor(swapped, monkeypatch)
-    assert found.status == 1
-    assert "queue loyalty-notices: has no sessions" in found.out
-    assert "queue nowhere: does not exist" in found.out
+def test_the_doctor_sees_queues_that_are_missing_or_of_the_wrong_kind(settings: dict[str, str]) -> None:
+    swapped = settings | {
+        "CHANGES_QUEUE": "loyalty-notices",
+        "EVENTS_QUEUE": "loyalty-changes",
+        "NOTICES_QUEUE": "nowhere",
+    }
+    found = "\n".join(str(finding) for finding in check_queues(read_settings(swapped)))
+    assert "queue loyalty-notices: has no sessions" in found
+    assert "queue loyalty-changes: requires sessions, which its sender cannot give" in found
+    assert "queue nowhere: does not exist" in found
 
 
-def test_the_doctor_says_which_programme_is_missing(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    found = doctor(settings | {"LOYALTY_PROGRAM": "NOPE"}, monkeypatch)
-    assert found.status == 1
-    assert "There is no programme with the code NOPE" in found.out
+def test_the_doctor_says_which_programme_is_missing(settings: dict[str, str]) -> None:
+    with client_of(settings) as client:
+        found = list(check_program(client, read_settings(settings | {"LOYALTY_PROGRAM": "NOPE"})))
+    assert [finding.level for finding in found] == [Level.WRONG]
+    assert "There is no programme with the code NOPE" in found[0].says
 
 
 @pytest.mark.parametrize(
