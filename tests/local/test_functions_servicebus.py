@@ -131,10 +131,12 @@ def of(found, *sessions):
     return [r for r in found if r["session"] in sessions]
 
 
-def test_sessions_run_side_by_side_and_each_in_order(bus, host, home):
-    sessions = [name() for _ in range(8)]
-    orders = [{"session": s, "n": n, "sleep": 0.03} for n in range(5) for s in sessions]
+def test_sessions_run_side_by_side_and_each_in_order(bus, host, home, tmp_path):
+    sessions, gate = [name() for _ in range(8)], tmp_path / "gate"
+    orders = [{"session": s, "n": n, "wait": str(gate)} for n in range(5) for s in sessions]
     bus.send("ordered", *orders)
+    wait_until(lambda: len(of(records(home, "session-begin"), *sessions)) == 4, about="four sessions at once")
+    gate.touch()
     wait_until(lambda: len(of(records(home, "session-end"), *sessions)) == 40, about="all messages")
     begins, ends = of(records(home, "session-begin"), *sessions), of(records(home, "session-end"), *sessions)
     for session in sessions:
@@ -197,12 +199,15 @@ def test_a_message_that_always_fails_is_dead_lettered(bus, host, home, queue):
         dead.complete_message(message)
 
 
-def test_a_plain_queue_runs_so_many_calls_at_once(bus, host, home):
-    bus.send("plain", *[{"n": n, "sleep": 0.1} for n in range(100, 112)])
+def test_a_plain_queue_runs_so_many_calls_at_once(bus, host, home, tmp_path):
+    gate = tmp_path / "gate"
+    bus.send("plain", *[{"n": n, "wait": str(gate)} for n in range(100, 112)])
 
     def mine(kind):
         return [r for r in records(home, kind) if r["n"] in range(100, 112)]
 
+    wait_until(lambda: len(mine("plain-begin")) == 3, about="three calls at once")
+    gate.touch()
     wait_until(lambda: len(mine("plain-end")) == 12, about="all messages")
     moments = sorted([(r["at"], 1) for r in mine("plain-begin")] + [(r["at"], -1) for r in mine("plain-end")])
     running, most = 0, 0
