@@ -9,6 +9,7 @@ COMMANDS = {
     "entra": ("local.entra.cli", "the token endpoint alone"),
     "dataverse": ("local.dataverse.cli", "the Dataverse Web API alone"),
     "servicebus": ("local.servicebus.cli", "the Service Bus broker alone"),
+    "dynamics": ("local.dynamics.cli", "the Dynamics shell alone: sign-in, forms, dialogs"),
     "functions": ("local.functions.cli", "the Functions host alone"),
 }
 

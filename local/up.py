@@ -25,13 +25,13 @@ from local.tls import ensure_certificates
 
 _ROOT = Path(__file__).parent.parent
 _QUEUES = Path(__file__).parent / "queues.json"
-_FORMAT = "1"  # of the home folder; another one is refused
-_PORTS = ("entra", "dataverse", "servicebus", "servicebus_admin", "functions")
+_FORMAT = "2"  # of the home folder; another one is refused
+_PORTS = ("entra", "dataverse", "servicebus", "servicebus_admin", "functions", "dynamics")
 _READY_WITHIN = 60.0
 _END_WITHIN = 20.0
 _DEATHS, _WITHIN = 5, 60.0  # so many deaths of a process in so many seconds, and we give up
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_CLIENT = "Loyalty connector"
+_CLIENT, _SHELL = "Loyalty connector", "Dynamics"
 _QUEUE_SETTINGS = {
     "EVENTS_QUEUE": "dataverse-events",
     "CHANGES_QUEUE": "loyalty-changes",
@@ -165,7 +165,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m local up", description=__doc__)
     parser.add_argument("--home", type=Path, default=Path(".local"), help="where all state is kept (default: .local)")
     parser.add_argument(
-        "--ports", type=int, metavar="BASE", help="the first of five ports; default: those of last time, or free ones"
+        "--ports", type=int, metavar="BASE", help="the first of six ports; default: those of last time, or free ones"
     )
     parser.add_argument("--program", default=os.environ.get("LOYALTY_PROGRAM") or "MAIN", metavar="CODE")
     parser.add_argument("--no-provision", action="store_true", help="leave tables and steps as they are")
@@ -196,7 +196,7 @@ def _start(supervisor: Supervisor, home: Path, options: argparse.Namespace) -> d
     ports = _ports(home, options.ports)
     certificates = ensure_certificates(home)
     directory = Directory(home)
-    client = directory.named(_CLIENT)
+    client, shell = directory.named(_CLIENT), directory.named(_SHELL)
     dataverse_url = f"https://localhost:{ports['dataverse']}"
     logs = home / "logs"
     logs.mkdir(exist_ok=True)
@@ -225,6 +225,14 @@ def _start(supervisor: Supervisor, home: Path, options: argparse.Namespace) -> d
         "dataverse",
         *("--home", home / "dataverse", "--tls-home", home, "--port", ports["dataverse"]),
         *("--authority", f"{entra['authority']}/{directory.tenant_id}", "--application", client.client_id),
+        *("--application", shell.client_id),
+    )
+    # Before our tables: it brings the forms of Sales, to which the installer adds our tab.
+    dynamics = part(
+        "dynamics",
+        *("--home", home, "--port", ports["dynamics"], "--dataverse", dataverse_url),
+        *("--authority", f"{entra['authority']}/{directory.tenant_id}", "--client-id", shell.client_id),
+        more={"DYNAMICS_CLIENT_SECRET": shell.secret},
     )
     if not options.no_provision:
         _provision(environment | settings, options.program, logs / "deploy.log")
@@ -236,7 +244,7 @@ def _start(supervisor: Supervisor, home: Path, options: argparse.Namespace) -> d
         "client_secret": client.secret,
         "ca_file": str(certificates.ca_file),
         "servicebus_connection_string": bus["connection_string"],
-        "dynamics_url": dataverse_url,
+        "dynamics_url": dynamics["dynamics_url"],
         "entra_admin_url": entra["admin_url"],
         "dataverse_admin_url": dataverse["admin_url"],
         "servicebus_admin_url": bus["admin_url"],

@@ -1,0 +1,185 @@
+"""Navigation, views, forms and commands of the environment as JSON for the browser. The user's rights decide what is in it."""
+
+import re
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from defusedxml.ElementTree import fromstring
+
+from dataverse_schema.api import Json, WebApi, text
+from local.dynamics.people import Person
+
+_SUBGRID = "{E7A81278-8635-4D9E-8D4D-59480B391C5B}"
+_PAGE = "{9FDF5F91-88B1-47F4-AD53-C11EFC01A01D}"
+_SALES = ("account", "contact", "invoice")
+_PUBLIC, _MAIN = 0, 2
+# Which privilege shows a command of ours; Dynamics takes it from the ribbon of the imported package.
+_COMMAND_PRIVILEGE = "prvcreateloy_redemption"
+
+
+class Metadata:
+    def __init__(self, api: WebApi) -> None:
+        self._api = api
+        self._words: dict[str, Json] = {}
+
+    def navigation(self, person: Person) -> list[Json]:
+        """Areas, their groups and entries: those of Sales, and of each app that a role of the user opens."""
+        sales = {"title": "Customers", "entries": self._tables(_SALES, person)}
+        areas = [{"title": "Sales", "groups": [sales]}]
+        for app in self._api.rows(
+            "appmodules?$select=name,uniquename&$expand=appmoduleroles_association($select=name)&$orderby=name"
+        ):
+            if {role["name"] for role in app["appmoduleroles_association"]} & set(person.roles):
+                areas += self._areas(app["uniquename"], person)
+        return areas
+
+    def table(self, name: str, person: Person) -> Json:
+        """What the browser needs to show rows of a table; LookupError if there is no such table."""
+        words = self._table(name)
+        labels = self._labels(name)
+        return words | {
+            "labels": labels,
+            "views": self._views(name),
+            "form": self._form(name),
+            "commands": self._commands(name, person),
+        }
+
+    def _areas(self, app: str, person: Person) -> list[Json]:
+        maps = self._api.rows(f"sitemaps?$select=sitemapxml&$filter=sitemapnameunique eq {text(app)}")
+        return [_area(self, area, person) for row in maps for area in fromstring(row["sitemapxml"]).iter("Area")]
+
+    def entry(self, sub: Element, person: Person) -> Json | None:
+        """One line of the navigation; None for what the user may not see, or this stand-in cannot show."""
+        table, url = sub.get("Entity"), sub.get("Url", "")
+        if table:
+            return next(iter(self._tables((table,), person)), None)
+        if url.startswith("$webresource:"):
+            return {"page": url.removeprefix("$webresource:"), "title": _title(sub)}
+        return None
+
+    def _tables(self, names: tuple[str, ...], person: Person) -> list[Json]:
+        found = [self._table(name) for name in names]
+        return [
+            {"table": words["name"], "title": words["plural"]}
+            for words in found
+            if f"prvread{words['schema']}".lower() in person.privileges
+        ]
+
+    def _table(self, name: str) -> Json:
+        if name not in self._words:
+            row = self._api.get(
+                f"EntityDefinitions(LogicalName={text(name)})?$select=LogicalName,SchemaName,EntitySetName,"
+                "PrimaryIdAttribute,PrimaryNameAttribute,DisplayName,DisplayCollectionName"
+            )
+            if row is None:
+                raise LookupError(name)
+            self._words[name] = {
+                "name": row["LogicalName"],
+                "schema": row["SchemaName"],
+                "set": row["EntitySetName"],
+                "id": row["PrimaryIdAttribute"],
+                "primary": row["PrimaryNameAttribute"],
+                "title": _label(row["DisplayName"]) or name.title(),
+                "plural": _label(row["DisplayCollectionName"]) or f"{name.title()}s",
+            }
+        return self._words[name]
+
+    def _labels(self, name: str) -> dict[str, str]:
+        rows = self._api.rows(
+            f"EntityDefinitions(LogicalName={text(name)})/Attributes?$select=LogicalName,DisplayName,AttributeType"
+        )
+        return {row["LogicalName"]: _label(row["DisplayName"]) or row["LogicalName"] for row in rows}
+
+    def _views(self, name: str) -> list[Json]:
+        rows = self._api.rows(
+            "savedqueries?$select=savedqueryid,name,layoutxml,isdefault"
+            f"&$filter=returnedtypecode eq {text(name)} and querytype eq {_PUBLIC}&$orderby=name"
+        )
+        return [
+            {
+                "id": row["savedqueryid"],
+                "name": row["name"],
+                "default": bool(row["isdefault"]),
+                "columns": [
+                    {"name": cell.get("name"), "width": int(cell.get("width") or 100)}
+                    for cell in fromstring(row["layoutxml"] or "<grid/>").iter("cell")
+                ],
+            }
+            for row in rows
+        ]
+
+    def _form(self, name: str) -> list[Json]:
+        rows = self._api.rows(
+            f"systemforms?$select=formxml&$filter=objecttypecode eq {text(name)} and type eq {_MAIN} and "
+            "formactivationstate eq 1"
+        )
+        if not rows:
+            return []
+        return [
+            {"title": _description(tab), "sections": [_section(section) for section in tab.iter("section")]}
+            for tab in fromstring(rows[0]["formxml"]).iter("tab")
+        ]
+
+    def _commands(self, name: str, person: Person) -> list[Json]:
+        if _COMMAND_PRIVILEGE not in person.privileges:
+            return []
+        rows = self._api.rows(
+            "appactions?$select=buttonlabeltext,onclickeventjavascriptfunctionname"
+            "&$expand=OnClickEventJavaScriptWebResourceId($select=name)"
+            f"&$filter=contextvalue eq {text(name)} and location eq 0"
+        )
+        return [
+            {
+                "label": row["buttonlabeltext"],
+                "function": row["onclickeventjavascriptfunctionname"],
+                "library": row["OnClickEventJavaScriptWebResourceId"]["name"],
+            }
+            for row in rows
+        ]
+
+
+def _area(metadata: Metadata, area: Element, person: Person) -> Json:
+    groups = []
+    for group in area.iter("Group"):
+        entries = [entry for sub in group.iter("SubArea") if (entry := metadata.entry(sub, person))]
+        if entries:
+            groups.append({"title": _title(group), "entries": entries})
+    return {"title": _title(area), "groups": groups}
+
+
+def _section(section: Element) -> Json:
+    cells = [cell for each in section.iter("cell") if (cell := _cell(each))]
+    return {"title": _description(section), "columns": len(section.get("columns", "1")), "cells": cells}
+
+
+def _cell(cell: Element) -> Json | None:
+    control = cell.find("control")
+    if control is None:
+        return None
+    kind = control.get("classid", "").upper()
+    if kind == _PAGE:
+        found: Any = re.sub(r"^\$webresource:", "", control.findtext("parameters/Url") or "")
+        return {"kind": "page", "page": found, "title": _description(cell), "rows": int(cell.get("rowspan") or 6)}
+    if kind == _SUBGRID:
+        return {
+            "kind": "grid",
+            "table": control.findtext("parameters/TargetEntityType"),
+            "view": (control.findtext("parameters/ViewId") or "").strip("{}").lower(),
+            "relationship": control.findtext("parameters/RelationshipName"),
+        }
+    return {"kind": "field", "name": control.get("datafieldname"), "title": _description(cell)}
+
+
+def _title(element: Element) -> str:
+    title = element.find("Titles/Title")
+    return (title.get("Title") if title is not None else None) or element.get("Title") or ""
+
+
+def _description(element: Element) -> str:
+    label = element.find("labels/label")
+    return label.get("description", "") if label is not None else ""
+
+
+def _label(value: Json | None) -> str:
+    chosen = (value or {}).get("UserLocalizedLabel") or next(iter((value or {}).get("LocalizedLabels") or []), None)
+    return str(chosen["Label"]) if chosen and chosen.get("Label") else ""
