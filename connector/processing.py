@@ -10,9 +10,10 @@ from connector.cases.case import Case, Request
 from connector.cases.invoice import invoice_case, ownerless_invoice_case, unusable
 from connector.cases.redemption import ownerless_redemption_case, redemption_case
 from connector.cases.review import review_case
-from connector.dataverse import Conflict, NotFound, Transient
+from connector.dataverse import BadRequest, Conflict, Forbidden, NotFound, Terminal, Transient
 from connector.identity import Customer
 from connector.loyalty.decisions import Decision, Outcome
+from connector.loyalty.ledger import LedgerError
 from connector.loyalty.program import Program
 from connector.rows.programs import Programs
 from connector.rows.values import Unusable
@@ -39,9 +40,9 @@ class Processor:
     def process(self, change: Change, delivery: int = 1) -> Decision:
         """Decide and commit a change. Whatever it raises, the message should come again: nothing was done by halves."""
         started = time.monotonic()
-        behind = False
+        behind, refusal = False, None
         for attempt in range(MAX_ATTEMPTS):
-            program, case = self._decided(change, behind, attempt)
+            program, case = self._decided(change, behind, attempt, refusal)
             if case.decision.outcome is Outcome.REJECTED and case.membership and not behind:
                 # Nobody is told no before we know that the membership is not behind its ledger.
                 behind = True
@@ -59,6 +60,11 @@ class Processor:
                         duration=time.monotonic() - started,
                     )
                 )
+            except (BadRequest, Forbidden) as error:
+                if case.decision.outcome is Outcome.PARKED:
+                    raise
+                refusal = error
+                continue
             except (Conflict, NotFound):
                 if case.decision.outcome is not Outcome.NOTHING:
                     behind = True
@@ -71,13 +77,21 @@ class Processor:
             return case.decision
         raise Transient(f"{change.subject} {change.row}: still in conflict after {MAX_ATTEMPTS} attempts")
 
-    def _decided(self, change: Change, behind: bool, attempt: int) -> tuple[Program | None, Case]:
+    def _decided(
+        self, change: Change, behind: bool, attempt: int, refusal: Terminal | None
+    ) -> tuple[Program | None, Case]:
         program = None
         try:
+            if refusal:
+                raise refused(refusal)
             program = self._programs.current()
             return program, self._case(Request(change, program, behind, attempt))
         except Unusable as error:
             return program, Case(unusable(error))
+        except (BadRequest, Forbidden) as error:
+            return program, Case(unusable(refused(error)))
+        except LedgerError as error:
+            return program, Case(unusable(broken(error)))
 
     def _case(self, request: Request) -> Case:
         change, now = request.change, self._clock()
@@ -102,3 +116,28 @@ class Processor:
                     field="customer",
                     next_step=f"Set the customer of the {change.table}; then resume.",
                 )
+
+
+def refused(error: Terminal) -> Unusable:
+    """What Dataverse itself will not take or give, however often we ask."""
+    if isinstance(error, Forbidden):
+        return Unusable(
+            error.message,
+            reason="no_permission",
+            field="security role",
+            next_step="Give the application user the connector's role; then resume.",
+        )
+    field = error.field if isinstance(error, BadRequest) else ""
+    return Unusable(
+        error.message, reason="dataverse_refused", field=field, next_step="Correct the value named; then resume."
+    )
+
+
+def broken(error: LedgerError) -> Unusable:
+    """A history that was altered: nothing is added to it before somebody has looked."""
+    return Unusable(
+        f"The customer's ledger breaks a law: {error}.",
+        reason="ledger_broken",
+        field="loy_entry",
+        next_step="Run `connector audit` and find out who changed the entries; then resume.",
+    )

@@ -1,6 +1,7 @@
 """HTTP API for tills, shops and portals. Errors are problem documents (RFC 9457); `docs/openapi.json` describes it all."""
 
 import json
+import logging
 import re
 from collections.abc import Callable
 from typing import Any
@@ -10,10 +11,11 @@ from pydantic import BaseModel, ValidationError
 
 from connector.app import app
 from connector.counter import LONGEST_WAIT, RedemptionRequest, Refused, VoidRequest
-from connector.dataverse import Transient
+from connector.dataverse import Terminal, Transient
 from connector.rows.values import Unusable
 
 redemptions = func.Blueprint()
+_log = logging.getLogger("loyalty.redemptions")
 
 _KEY = re.compile(r"[\x21-\x7e]{8,100}")
 _WAIT = re.compile(r"(?i)\bwait=(\d{1,4})\b")
@@ -52,6 +54,9 @@ def _answered(work: Callable[[], func.HttpResponse]) -> func.HttpResponse:
         return _problem(error.status, error.code, error.detail, field=error.field)
     except Unusable as error:
         return _problem(409, error.reason, str(error), field=error.field)
+    except Terminal:
+        _log.exception("Dataverse refused")
+        return _problem(502, "refused", "Dynamics refused the request; the log of the function app says why.")
     except Transient as error:
         retry_after = max(1, round(getattr(error, "retry_after", None) or 5))
         return _problem(
@@ -102,7 +107,8 @@ def _json(status: int, body: dict[str, Any], headers: dict[str, str] | None = No
 def _problem(
     status: int, code: str, detail: str, *, field: str = "", headers: dict[str, str] | None = None, **more: Any
 ) -> func.HttpResponse:
-    titles = {400: "Bad request", 404: "Not found", 409: "Rejected", 422: "Idempotency key reused", 503: "Unavailable"}
+    titles = {400: "Bad request", 404: "Not found", 409: "Rejected", 422: "Idempotency key reused"}
+    titles |= {502: "Refused", 503: "Unavailable"}
     body = {"type": f"urn:loyalty:{code}", "title": titles[status], "status": status, "code": code, "detail": detail}
     if field:
         body["field"] = field

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
+from requests.adapters import BaseAdapter
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
 from .auth import TokenProvider
@@ -39,6 +40,7 @@ class DataverseClient:
 
     Every call repeats what is worth repeating for ``deadline`` seconds, which must be less than the lock on the message
     being processed; then it raises the last error. ``timeout`` is in seconds too, for each wait on the socket.
+    ``adapter`` takes the place of the connection pool: the seam for tests and for proxies of one's own.
 
     Everything raises ``DataverseError``: ``Transient`` when the deadline passed, ``Terminal`` when repeating is useless.
     """
@@ -54,6 +56,7 @@ class DataverseClient:
         requests_per_second: float = RATE,
         deadline: float = 25.0,
         timeout: float = 20.0,
+        adapter: BaseAdapter | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         chance: Callable[[], float] = random.random,
@@ -66,7 +69,13 @@ class DataverseClient:
         self._sleep = sleep
         self._chance = chance
         self._transport = Transport(
-            url, tokens, ca_file=ca_file, connections=slots + 8, pressure=self._pressure, counters=self.counters
+            url,
+            tokens,
+            ca_file=ca_file,
+            connections=slots + 8,
+            adapter=adapter,
+            pressure=self._pressure,
+            counters=self.counters,
         )
         self._group = GroupCommit(
             self._transport.send,

@@ -117,6 +117,7 @@ class ConcurrencyMismatch(Conflict):
 _KEY = re.compile(r"Entity Key (.+?) violated")
 _FIELD = re.compile(
     r"property named '([^']+)'|property '([^']+)'|'([^']+)' attribute|attribute '([^']+)'|undeclared property '([^']+)'"
+    r"|value(?: \S+)? of '([^']+)'|[Ff]ield '([^']+)'"
 )
 
 # (status, code) -> how often repeating makes sense; None in a pair matches anything, None as value means until the

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
+from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.utils import get_environ_proxies
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
@@ -115,6 +115,7 @@ class Transport:
         *,
         ca_file: str | None = None,
         connections: int = 8,
+        adapter: BaseAdapter | None = None,
         pressure: Pressure | None = None,
         counters: Counters | None = None,
     ) -> None:
@@ -126,7 +127,8 @@ class Transport:
         self.counters = counters or Counters()
         self._tokens = tokens
         self._session = session = requests.Session()
-        session.mount("https://", HTTPAdapter(pool_connections=1, pool_maxsize=connections, max_retries=0))
+        pool = HTTPAdapter(pool_connections=1, pool_maxsize=connections, max_retries=0)
+        session.mount("https://", adapter or pool)
         # A kept affinity cookie would bind us to one web server, and limits count for each server.
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         # Read the proxies once; otherwise each request searches the environment and .netrc.
