@@ -254,7 +254,7 @@ class Environment:
         if table.name not in self._needs_old:
             watched = {"statecode", "statuscode", "ownerid", "transactioncurrencyid", "exchangerate"}
             watched |= {column.name for column in self.writable(table).money}
-            if table.name in ("contact", "systemuser"):
+            if table.name in ("contact", "lead", "systemuser"):
                 watched |= {"firstname", "middlename", "lastname"}
             whole = table.name in (
                 "invoice",

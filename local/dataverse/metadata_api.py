@@ -251,7 +251,7 @@ def _compare(operator: str, left: Any, right: Any) -> bool:
     if isinstance(left, str) and isinstance(right, str):
         left, right = left.lower(), right.lower()
     if operator in ("eq", "ne"):
-        return (left == right) == (operator == "eq")
+        return bool((left == right) == (operator == "eq"))
     tests: dict[str, Callable[[Any, Any], Any]] = {"gt": gt, "ge": ge, "lt": lt, "le": le}
     try:
         return bool(tests[operator](left, right))

@@ -14,6 +14,7 @@ from local.dataverse.errors import Fault, bad_query
 _TOKEN = re.compile(
     r"""\s*(?:
       (?P<s>'(?:[^']|'')*')
+    | (?P<e>[A-Za-z_]\w*(?:\.\w+)+'[^']*')
     | (?P<q>"(?:[^"\\]|\\.)*")
     | (?P<g>\{?[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\}?)
     | (?P<d>\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d{1,12})?)?(?:Z|[+-]\d\d:\d\d)?)?)
@@ -150,6 +151,9 @@ def tokenize(text: str, aliases: dict[str, str] | None = None) -> Tokens:
         if kind == "s":
             value = value[1:-1].replace("''", "'")
             key.append("?%" if _WILDCARDS.search(value) else "?s")
+        elif kind == "e":  # a member of an enumeration: Namespace.Type'Member'
+            kind, value = "s", value[value.index("'") + 1 : -1]
+            key.append("?s")
         elif kind == "q":
             kind, value = "s", re.sub(r"\\(.)", r"\1", value[1:-1])
             key.append("?s")

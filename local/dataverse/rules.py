@@ -83,7 +83,7 @@ def after_delete(unit: "Unit", table: "Table", row_id: str, old: Values, *, casc
 
 
 def _common(unit: "Unit", table: "Table", values: Values, old: Values) -> None:
-    if table.name in ("contact", "systemuser"):
+    if table.name in ("contact", "lead", "systemuser"):
         names = ("firstname", "middlename", "lastname") if table.name == "contact" else ("firstname", "lastname")
         if any(name in values for name in names):
             parts = [values.get(name, old.get(name)) for name in names]

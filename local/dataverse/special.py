@@ -34,7 +34,7 @@ def handle(env: "Environment", request: "Request", table: Table, options: Option
     elif "sql" in values:
         from local.dataverse import sql_query
 
-        text, rows = sql_query.execute(env.schema, table, run, values["sql"], size)
+        text, rows = sql_query.execute(env.schema, table, run, values["sql"])
     elif "$apply" in values:
         text, rows = _apply(env, table, run, options)
     else:

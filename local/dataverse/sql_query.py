@@ -134,7 +134,7 @@ def _parsed(text: str) -> exp.Select:
     return select
 
 
-def execute(schema: Schema, table: Table, run: Run, text: str, page_size: int | None) -> tuple[str, int]:
+def execute(schema: Schema, table: Table, run: Run, text: str) -> tuple[str, int]:
     """(JSON of the answer, number of rows)."""
     select = _parsed(text)
     source = select.args.get("from_") or select.args.get("from")
@@ -152,11 +152,12 @@ def execute(schema: Schema, table: Table, run: Run, text: str, page_size: int | 
         conditions.append(seen)
     if select.args.get("where") is not None:
         conditions.append(statement.where(select.args["where"].this))
-    limit = _limit(select)
+    limit = _number(select.args.get("limit"), "TOP", PAGE)
+    offset = _number(select.args.get("offset"), "OFFSET", 50_000) or 0
     aggregated = any(isinstance(item.unalias(), exp.AggFunc) for item in select.expressions)
     if aggregated or select.args.get("group") is not None:
         return _grouped(statement, select, conditions, limit)
-    return _plain(statement, select, conditions, limit, page_size)
+    return _plain(statement, select, conditions, limit, offset)
 
 
 def _join(statement: Statement, select: exp.Select) -> None:
@@ -180,15 +181,12 @@ def _join(statement: Statement, select: exp.Select) -> None:
         statement.joins.append(f"{word} {quoted(table.name)} {scope.alias} ON {' AND '.join(parts)}")
 
 
-def _limit(select: exp.Select) -> int | None:
-    limit = select.args.get("limit")
-    if select.args.get("offset") is not None:
-        raise _bad("OFFSET is not allowed.")
-    if limit is None:
+def _number(node: exp.Expression | None, name: str, most: int) -> int | None:
+    if node is None:
         return None
-    value = limit.args.get("expression") or limit.args.get("count")
-    if not isinstance(value, exp.Literal) or value.is_string or not str(value.this).isdigit() or int(value.this) > PAGE:
-        raise _bad(f"TOP must be a number up to {PAGE}.")
+    value = node.args.get("expression") or node.args.get("count") or node.this
+    if not isinstance(value, exp.Literal) or value.is_string or not str(value.this).isdigit() or int(value.this) > most:
+        raise _bad(f"{name} must be a number up to {most}.")
     return int(value.this)
 
 
@@ -198,7 +196,7 @@ def _order(select: exp.Select) -> list[tuple[exp.Expression, bool]]:
 
 
 def _plain(
-    statement: Statement, select: exp.Select, conditions: list[str], limit: int | None, page_size: int | None
+    statement: Statement, select: exp.Select, conditions: list[str], limit: int | None, offset: int
 ) -> tuple[str, int]:
     root, selection, run, schema = statement.root, statement.selection, statement.run, statement.schema
     table = root.table
@@ -224,7 +222,7 @@ def _plain(
     size = min(limit if limit is not None else PAGE, PAGE)
     sql = (
         f"SELECT {'DISTINCT ' if distinct else ''}{', '.join(selection.sql)} FROM {quoted(table.name)} t0 "
-        f"{' '.join(statement.joins)}{where}{order} LIMIT {size}"
+        f"{' '.join(statement.joins)}{where}{order} LIMIT {size} OFFSET {offset}"
     )
     inputs = Inputs(statement.literals, run.now, run.caller.user, run.caller.business_unit, run.caller.teams)
     rows = run.connection.execute(sql, root.parameters.values(inputs)).fetchall()
