@@ -122,10 +122,11 @@ class Dashboard(Source):
 
 
 class Page(Source):
-    """An HTML web resource in the navigation."""
+    """An HTML web resource in the navigation, for whoever may read the rows of `table`."""
 
     title: str
     resource: str
+    table: str
 
 
 class Group(Source):
@@ -414,6 +415,7 @@ class _Check:
             for page in group.pages:
                 if page.resource not in self.web_resources:
                     raise SourceError(f"app.toml: there is no web resource {page.resource}")
+                self.table(page.table, "app.toml")
         for role in self.interface.app.roles:
             if not any(known.name == role for known in self.interface.roles):
                 raise SourceError(f"app.toml: there is no role {role}")

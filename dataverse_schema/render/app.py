@@ -75,7 +75,8 @@ def _group(interface: Interface, area: Area, group: Group, language: int) -> Ele
         entries.append(el("SubArea", {"Id": "loy_dashboard"} | place, _titles(board.name, language)))
     for page in group.pages:
         place = {"Id": f"loy_{page.title.replace(' ', '')}", "Url": f"$webresource:{page.resource}"}
-        entries.append(el("SubArea", place, _titles(page.title, language)))
+        privilege = el("Privilege", {"Entity": page.table, "Privilege": "Read"})
+        entries.append(el("SubArea", place, _titles(page.title, language), privilege))
     entries += [el("SubArea", {"Id": f"loy_{area.name}_{table}", "Entity": table}) for table in group.tables]
     return el("Group", {"Id": f"loy_{area.name}_{group.name}"}, _titles(group.name, language), *entries)
 

@@ -53,7 +53,8 @@ class Metadata:
         table, url = sub.get("Entity"), sub.get("Url", "")
         if table:
             return next(iter(self._tables((table,), person)), None)
-        if url.startswith("$webresource:"):
+        needed = {f"prv{each.get('Privilege')}{each.get('Entity')}".lower() for each in sub.iter("Privilege")}
+        if url.startswith("$webresource:") and needed <= person.privileges:
             return {"page": url.removeprefix("$webresource:"), "title": _title(sub)}
         return None
 

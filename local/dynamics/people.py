@@ -48,7 +48,7 @@ def person(api: WebApi, user_id: str) -> Person:
 
 
 def set_language(api: WebApi, user_id: str, lcid: int) -> None:
-    api.update(f"usersettingscollection({user_id})", {"uilanguageid": lcid})
+    api.client.request("PATCH", f"usersettingscollection({user_id})", {"uilanguageid": lcid})
 
 
 def _roles(row: dict[str, list[dict[str, str]]]) -> tuple[str, ...]:

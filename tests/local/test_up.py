@@ -13,7 +13,7 @@ from azure.servicebus import ServiceBusClient, ServiceBusMessage
 from connector.dataverse import ClientSecretTokens, Create, DataverseClient, Get
 from tests.stack import Child, Stack, wait_until
 
-PARTS = ["entra", "servicebus", "dataverse", "functions"]
+PARTS = ["entra", "servicebus", "dataverse", "dynamics", "functions"]
 ACCOUNT = "0a000000-0000-0000-0000-000000000001"
 
 
@@ -75,7 +75,8 @@ def test_every_part_answers(running):
     with requests.Session() as session:
         session.trust_env = False
         session.verify = ends["ca_file"]
-        for part in PARTS:
+        assert session.get(ends["dynamics_url"], timeout=10).status_code == 200
+        for part in ("entra", "servicebus", "dataverse", "functions"):
             assert session.get(ends[f"{part}_counters_url"], timeout=10).status_code == 200
 
 

@@ -5,7 +5,7 @@
   const NAMES = { account: "name", contact: "fullname" };
   const MIRROR = ",loy_tiername,loy_nexttiername,loy_nexttierdistance,loy_loyaltyasof";
   const MEMBERSHIP = "$select=loy_sequence,loy_state,_loy_programid_value,modifiedon&$expand=loy_ProgramId($select=loy_pointvalue,loy_minimumredemption)";
-  const ENTRY = "loy_sequence,loy_kind,loy_points,loy_cause,loy_occurredon,loy_ruleversion,loy_tiercode,loy_movements,loy_explanation";
+  const ENTRY = "loy_sequence,loy_kind,loy_points,loy_cause,loy_occurredon,loy_ruleversion,loy_movements,loy_explanation";
 
   function ofCustomer(customer) { return "$filter=loy_customerkey eq '" + customer.key + "'"; }
 

@@ -36,7 +36,7 @@
         this._arithmetic(entry, why),
         this._moved(moved),
         this._became(entry, moved, later),
-        el("p", { "class": "hint", text: this._say("explain.place", { n: entry.loy_sequence, tier: entry.loy_tiercode || "-" }) })
+        el("p", { "class": "hint", text: this._say("explain.place", { n: entry.loy_sequence }) })
       ]);
     },
 

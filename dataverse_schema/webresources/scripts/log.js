@@ -189,7 +189,7 @@
     const states = selected.map(function (row) { return outcome(result.rows[row.loy_integrationlogid]); });
     const still = states.filter(function (state) { return state === "parked" || state === "failed"; }).length;
     const done = selected.length - still;
-    notice([say("log.done", { n: done }), result.waiting ? say("log.waiting", { n: result.waiting }) : still ? say("log.stillParked", { n: still }) : ""].filter(Boolean).join(" "), still ? "warning" : "good");
+    notice([done ? say("log.done", { n: done }) : "", result.waiting ? say("log.waiting", { n: result.waiting }) : still ? say("log.stillParked", { n: still }) : ""].filter(Boolean).join(" "), still ? "warning" : "good");
   }
 
   async function lookAgain() {

@@ -7,12 +7,12 @@ window.Loyalty.addTexts("de", {
   "tier.title": "Stufe",
   "tier.since": "seit {day}.",
   "tier.multiplier": "Rechnungen bringen das {factor}-fache an Punkten.",
-  "tier.because": "Wegen {why}.",
+  "tier.because": "Erreicht durch {why}.",
   "tier.next": "Auf dem Weg zu {tier}",
   "tier.top": "Das ist die höchste Stufe.",
-  "tier.tenure": "{have} von {need} als Kunde",
-  "tier.spend": "{have} von {need} Umsatz",
-  "tier.points": "{have} von {need} gesammelten Punkten",
+  "tier.tenure": "{have} als Kunde ({need} nötig)",
+  "tier.spend": "{have} Umsatz ({need} nötig)",
+  "tier.points": "{have} gesammelte Punkte ({need} nötig)",
   "tier.years": { one: "{n} Jahr", other: "{n} Jahre" },
   "tier.months": { one: "{n} Monat", other: "{n} Monate" },
 
@@ -46,7 +46,7 @@ window.Loyalty.addTexts("de", {
   "explain.lines": "Positionen der Rechnung",
   "explain.excluded": "bringt nichts",
   "explain.rule": "Version {version} der Sammelregel:",
-  "explain.rate": "{rate} Punkte je Währungseinheit netto.",
+  "explain.rate": "{rate} je Währungseinheit netto.",
   "explain.sum": { one: "{base} × {multiplier} (Stufe) ergibt abgerundet {n} Punkt.", other: "{base} × {multiplier} (Stufe) ergibt abgerundet {n} Punkte." },
   "explain.difference": "{had} waren bereits gebucht, daher {change}.",
   "explain.lot": "{change} bei den Punkten, die am {day} verfallen",
@@ -54,5 +54,5 @@ window.Loyalty.addTexts("de", {
   "explain.pending": "{change} bei den vorgemerkten Punkten der Rechnung",
   "explain.owed": "{change} bei den offenen Punkten",
   "explain.became": "Seither von den Punkten mit demselben letzten Tag genommen:",
-  "explain.place": "Buchung {n} im Hauptbuch; Stufe danach: {tier}."
+  "explain.place": "Buchung {n} im Hauptbuch."
 });

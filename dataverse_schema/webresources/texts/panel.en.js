@@ -7,12 +7,12 @@ window.Loyalty.addTexts("en", {
   "tier.title": "Tier",
   "tier.since": "since {day}.",
   "tier.multiplier": "Invoices earn {factor} times the points.",
-  "tier.because": "Because of {why}.",
+  "tier.because": "Reached by {why}.",
   "tier.next": "On the way to {tier}",
   "tier.top": "This is the highest tier.",
-  "tier.tenure": "{have} of {need} as a customer",
-  "tier.spend": "{have} of {need} spent",
-  "tier.points": "{have} of {need} points earned",
+  "tier.tenure": "{have} as a customer ({need} needed)",
+  "tier.spend": "{have} spent ({need} needed)",
+  "tier.points": "{have} points earned ({need} needed)",
   "tier.years": { one: "{n} year", other: "{n} years" },
   "tier.months": { one: "{n} month", other: "{n} months" },
 
@@ -46,7 +46,7 @@ window.Loyalty.addTexts("en", {
   "explain.lines": "Lines of the invoice",
   "explain.excluded": "earns nothing",
   "explain.rule": "Version {version} of the earn rule:",
-  "explain.rate": "{rate} points for each unit of net money.",
+  "explain.rate": "{rate} per unit of net money.",
   "explain.sum": { one: "{base} × {multiplier} (tier) makes {n} point, rounded down.", other: "{base} × {multiplier} (tier) makes {n} points, rounded down." },
   "explain.difference": "{had} had been booked before, hence {change}.",
   "explain.lot": "{change} to the points that expire on {day}",
@@ -54,5 +54,5 @@ window.Loyalty.addTexts("en", {
   "explain.pending": "{change} to the pending points of the invoice",
   "explain.owed": "{change} to the points owed",
   "explain.became": "Since then taken from the points with the same last day:",
-  "explain.place": "Entry {n} of the ledger; tier after it: {tier}."
+  "explain.place": "Entry {n} of the ledger."
 });
