@@ -1,7 +1,8 @@
 """Brokers and SDK clients for tests."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,3 +25,10 @@ def client(broker: Broker, **options: Any) -> Iterator[ServiceBusClient]:
     options.setdefault("retry_total", 0)
     with ServiceBusClient.from_connection_string(broker.connection_string, **options) as made:
         yield made
+
+
+def together(*work: Callable[[], object]) -> None:
+    """Do several things at once: the SDK mostly waits while it opens and closes."""
+    with ThreadPoolExecutor(len(work)) as pool:
+        for done in [pool.submit(part) for part in work]:
+            done.result()

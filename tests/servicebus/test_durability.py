@@ -13,6 +13,11 @@ import pytest
 from azure.servicebus import NEXT_AVAILABLE_SESSION, ServiceBusClient, ServiceBusMessage
 from azure.servicebus.exceptions import OperationTimeoutError, ServiceBusError
 
+from local.servicebus.amqp.types import encode
+from local.servicebus.gateway import envelope
+from local.servicebus.model.message import Outcome
+from local.servicebus.model.sessions import SessionQueue
+from local.servicebus.model.settings import QueueSettings
 from local.servicebus.sqlite_store import SqliteStore
 from tests.servicebus.model import Reader, World, token
 from tests.servicebus.process import BrokerProcess
@@ -31,6 +36,10 @@ def broker(tmp_path: Path) -> Iterator[BrokerProcess]:
     config.write_text(json.dumps({"UserConfig": {"Namespaces": [{"Name": "ns", "Queues": QUEUES}]}}))
     with BrokerProcess(config, tmp_path / "home") as process:
         yield process
+
+
+def message(body: bytes, message_id: str) -> bytes:
+    return b"\x00\x53\x73" + encode([message_id]) + b"\x00\x53\x75" + encode(body)
 
 
 class Ledger:
@@ -107,8 +116,8 @@ def test_nothing_acknowledged_is_lost_and_nothing_completed_returns(broker: Brok
     threads = [threading.Thread(target=work, args=(broker, queue, ledger), daemon=True) for work in (send, receive)]
     for thread in threads:
         thread.start()
-    for _ in range(5):
-        ledger.wait_for(rng.randint(20, 150))
+    for _ in range(4):
+        ledger.wait_for(rng.randint(10, 120))
         broker.kill()
         broker.start()
     ledger.wait_for(20)
@@ -120,52 +129,59 @@ def test_nothing_acknowledged_is_lost_and_nothing_completed_returns(broker: Brok
     assert not ledger.wrongs
 
 
-def test_states_schedules_deferrals_and_ids_survive(broker: BrokerProcess) -> None:
+def test_schedules_deferrals_and_dead_letters_survive(broker: BrokerProcess) -> None:
     with client(broker) as made:
         with made.get_queue_sender("plain") as sender:
             later = sender.schedule_messages(ServiceBusMessage("later"), datetime.now(UTC) + timedelta(hours=1))
             sender.send_messages(
                 [ServiceBusMessage("put aside"), ServiceBusMessage("failed", application_properties={"n": 1})]
             )
-        with made.get_queue_receiver("plain", max_wait_time=5) as receiver:
+        with made.get_queue_receiver("plain") as receiver:
             aside, failed = receiver.receive_messages(2, max_wait_time=5)
             receiver.defer_message(aside)
             receiver.dead_letter_message(failed, reason="why")
-        with made.get_queue_receiver("sessions", session_id="s") as receiver:
-            receiver.session.set_state(b"\x01\x02")
-        with made.get_queue_sender("once") as sender:
-            sender.send_messages(ServiceBusMessage("one", message_id="1"))
     broker.kill()
     broker.start()
     with client(broker) as made:
-        with made.get_queue_receiver("plain", max_wait_time=5) as receiver:
+        with made.get_queue_receiver("plain") as receiver:
             receiver.complete_message(*receiver.receive_deferred_messages(aside.sequence_number))
             assert [str(message) for message in receiver.peek_messages(9, sequence_number=1)] == ["later"]
-        with made.get_queue_receiver("plain", sub_queue="deadletter", max_wait_time=5) as receiver:
+        with made.get_queue_receiver("plain", sub_queue="deadletter") as receiver:
             (dead,) = receiver.receive_messages(1, max_wait_time=5)
             assert (dead.dead_letter_reason, dead.application_properties[b"n"]) == ("why", 1)
-        with made.get_queue_receiver("sessions", session_id="s") as receiver:
-            assert receiver.session.get_state() == b"\x01\x02"
         with made.get_queue_sender("plain") as sender:
             sender.cancel_scheduled_messages(later)
-            (number,) = sender.schedule_messages(ServiceBusMessage("x"), datetime.now(UTC) + timedelta(hours=1))
-            assert number > aside.sequence_number + 1  # numbers are not given twice
-        with made.get_queue_sender("once") as sender, made.get_queue_receiver("once") as receiver:
-            sender.send_messages(ServiceBusMessage("again", message_id="1"))
-            assert [str(message) for message in receiver.peek_messages(9)] == ["one"]
+
+
+def test_session_states_numbers_and_ids_survive(tmp_path: Path) -> None:
+    settings = {"s": QueueSettings(requires_session=True), "once": QueueSettings(duplicate_window=timedelta(minutes=1))}
+    store = SqliteStore(tmp_path / "store.sqlite")
+    world = World(settings, store=store)
+    sessions, holder = world.queue("s"), Reader()
+    assert isinstance(sessions, SessionQueue)
+    sessions.accept(holder, "a")
+    sessions.set_state(sessions.session("a", [holder]), b"\x01")
+    once = world.queue("once")
+    once.send([envelope.draft(message(b"one", "1"))])
+    once.settle(token(Reader().ask(once, 1).got[0]), Outcome.COMPLETE)
+    store.close()
+    again = World(settings, store=SqliteStore(tmp_path / "store.sqlite"))
+    sessions, holder = again.queue("s"), Reader()
+    assert isinstance(sessions, SessionQueue)
+    sessions.accept(holder, "a")
+    assert sessions.session("a", [holder]).state == b"\x01"
+    assert again.queue("once").send([envelope.draft(message(b"again", "1"))]) == [0]
+    assert again.queue("once").send([envelope.draft(message(b"two", "2"))]) == [2]  # no number is given twice
 
 
 def test_a_lock_does_not_survive_a_restart_but_its_message_does(tmp_path: Path) -> None:
-    from local.servicebus.gateway.envelope import draft
-    from tests.servicebus.broker import queues
-
-    settings = queues(q={}).queues
+    settings = {"q": QueueSettings()}
     store = SqliteStore(tmp_path / "store.sqlite")
     queue = World(settings, store=store).queue("q")
-    queue.send([draft(b"\x00\x53\x75\xa0\x01a")])
-    message = Reader().ask(queue, 1).got[0]
-    assert token(message)
+    queue.send([envelope.draft(message(b"a", "1"))])
+    taken = Reader().ask(queue, 1).got[0]
+    assert token(taken)
     store.close()
     again = World(settings, store=SqliteStore(tmp_path / "store.sqlite")).queue("q")
     (back,) = Reader().ask(again, 1).got
-    assert (back.sequence, back.delivery_count, back.content) == (message.sequence, 0, message.content)
+    assert (back.sequence, back.delivery_count, back.content) == (taken.sequence, 0, taken.content)

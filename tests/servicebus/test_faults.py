@@ -85,7 +85,7 @@ def test_dropped_connections_and_busy_answers_lose_nothing(broker: BrokerProcess
     completed: set[str] = set()
     with client(broker) as made, made.get_queue_sender("plain") as sender, made.get_queue_receiver("plain") as receiver:
         dials(drop_connection=0.1, server_busy=0.1, seed=7)
-        for number in range(20):
+        for number in range(12):
             try:
                 sender.send_messages(ServiceBusMessage(str(number)))
                 sent.add(str(number))

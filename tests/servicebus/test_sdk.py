@@ -222,30 +222,22 @@ def test_too_many_deliveries_end_in_the_dead_letter_queue(sdk: Sdk) -> None:
     graves.complete_message(dead)
 
 
-def test_a_message_lock_expires_and_can_be_renewed(sdk: Sdk) -> None:
-    sdk.send("short", "kept", "lost")
+def test_message_locks_expire_and_can_be_renewed(sdk: Sdk) -> None:
+    sdk.send("short", "lost", "renewed", *(f"kept{n}" for n in range(5)))
     receiver = sdk.receiver("short")
-    kept, lost = take(receiver, 2)
-    wait_until(lost.locked_until_utc - timedelta(seconds=1.5))
-    assert receiver.renew_message_lock(kept) > lost.locked_until_utc
-    (again,) = take(receiver, 1)
-    assert (str(again), again.delivery_count) == ("lost", 1)
-    receiver.complete_message(again)
-    with pytest.raises(MessageLockLostError):
-        receiver.complete_message(lost)
-    receiver.complete_message(kept)
-
-
-def test_the_auto_renewer_keeps_locks(sdk: Sdk) -> None:
-    sdk.send("short", *(f"m{n}" for n in range(6)))
-    receiver = sdk.receiver("short")
-    messages = take(receiver, 6)
-    end = max(message.locked_until_utc for message in messages)
+    lost, renewed, *kept = take(receiver, 7)
+    assert timedelta(seconds=4) < lost.locked_until_utc - lost.enqueued_time_utc < timedelta(seconds=10)
     with AutoLockRenewer(max_workers=4) as renewer:
-        for message in messages:
+        for message in kept:
             renewer.register(receiver, message, max_lock_renewal_duration=20)
-        wait_until(end + timedelta(seconds=0.5))
-        for message in messages:
+        wait_until(lost.locked_until_utc - timedelta(seconds=1.5))
+        assert receiver.renew_message_lock(renewed) > lost.locked_until_utc
+        (again,) = take(receiver, 1)
+        assert (str(again), again.delivery_count) == ("lost", 1)
+        receiver.complete_message(again)
+        with pytest.raises(MessageLockLostError):
+            receiver.complete_message(lost)
+        for message in (renewed, *kept):
             receiver.complete_message(message)
 
 
@@ -423,7 +415,7 @@ def test_a_busy_broker_says_so(broker: Broker, sdk: Sdk) -> None:
     broker.set_faults(Dials(server_busy=1))
     try:
         with pytest.raises(ServiceBusServerBusyError):
-            sdk.send("busy", "x")
+            sdk.client.get_queue_sender("busy").send_messages(ServiceBusMessage("x"))
     finally:
         broker.set_faults(Dials())
     assert broker.statistics()["queues"]["busy"]["sent"] == 0
