@@ -272,7 +272,7 @@ def _start(supervisor: Supervisor, home: Path, options: argparse.Namespace) -> d
 def _provision(environment: Mapping[str, str], program: str, log: Path) -> None:
     """Our tables, keys and steps, put into the local Dataverse by the same installer that serves a real one."""
     command = [sys.executable, "-m", "dataverse_schema", "deploy", "--with-example", program]
-    with log.open("a") as file:
+    with log.open("w") as file:
         parent = os.getpid()
         done = subprocess.run(
             command,
