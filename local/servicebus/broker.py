@@ -24,7 +24,7 @@ from local.servicebus.amqp.session import Session
 from local.servicebus.amqp.types import Described, Int
 from local.servicebus.config import NamespaceConfig
 from local.servicebus.faults import Dials, Faults
-from local.servicebus.gateway.authorization import audience_of, check_token, covers, entity_path
+from local.servicebus.gateway.authorization import Grant, Policy, audience_of, check_token, covers, entity_path
 from local.servicebus.gateway.links import Sender, SessionReceiver, amqp_error, receiver
 from local.servicebus.gateway.management import Management
 from local.servicebus.gateway.requests import Answer, AnswerLink, RequestLink
@@ -37,7 +37,7 @@ from local.servicebus.sqlite_store import SqliteStore
 
 log = logging.getLogger(__name__)
 
-DEFAULT_KEYS = {"RootManageSharedAccessKey": "SAS_KEY_VALUE"}  # the literal key of the official emulator
+DEFAULT_POLICIES = {"RootManageSharedAccessKey": Policy("SAS_KEY_VALUE")}  # the literal key of the official emulator
 _CBS = "$cbs"
 _MANAGEMENT = "/$management"
 
@@ -46,7 +46,7 @@ _MANAGEMENT = "/$management"
 class _Client:
     """What the broker knows of a connection beyond AMQP."""
 
-    granted: dict[str, datetime] = field(default_factory=dict)  # path -> end of the token for it
+    granted: dict[str, Grant] = field(default_factory=dict)  # path -> what the token for it allows
     answers: list[AnswerLink] = field(default_factory=list)
     sessions: dict[SessionReceiver, None] = field(default_factory=dict)
 
@@ -58,7 +58,12 @@ class Gateway:
     sasl_mechanisms: tuple[str, ...] = ("MSSBCBS", "ANONYMOUS", "EXTERNAL")
 
     def __init__(
-        self, namespace: Namespace, store: NoStore | SqliteStore, clock: Clock, keys: Mapping[str, str], faults: Faults
+        self,
+        namespace: Namespace,
+        store: NoStore | SqliteStore,
+        clock: Clock,
+        policies: Mapping[str, Policy],
+        faults: Faults,
     ) -> None:
         self.namespace = namespace
         self.faults = faults
@@ -66,7 +71,7 @@ class Gateway:
         self.accepted_connections = 0
         self._store = store
         self._clock = clock
-        self._keys = keys
+        self._policies = policies
         self._loop = asyncio.get_running_loop()
         self._dirty: dict[Connection, None] = {}
         self._flush_is_due = False
@@ -149,11 +154,12 @@ class Gateway:
 
         if path == _CBS:
             return RequestLink(session, attach, path, self._put_token, find)
-        self._authorize(client, path)
         if path.endswith(_MANAGEMENT):
+            self._authorize(client, path, "Listen", "Send")
             entity = self.namespace.entity(path.removesuffix(_MANAGEMENT))
             management = Management(entity, lambda: list(client.sessions))
             return RequestLink(session, attach, path, lambda link, request: management.answer(request), find)
+        self._authorize(client, path, "Send")
         self.faults.refuse_busy()
         entity = self.namespace.entity(path)
         if isinstance(entity, DeadLetterQueue) or "/subscriptions/" in path:
@@ -165,12 +171,12 @@ class Gateway:
         client = self.clients[session.connection]
         if path == _CBS or path.endswith(_MANAGEMENT):
             if path != _CBS:
-                self._authorize(client, path)
+                self._authorize(client, path, "Listen", "Send")
                 self.namespace.entity(path.removesuffix(_MANAGEMENT))
             answers = AnswerLink(session, attach, path, client.answers.remove)
             client.answers.append(answers)
             return answers
-        self._authorize(client, path)
+        self._authorize(client, path, "Listen")
         self.faults.refuse_busy()
         link = receiver(session, attach, self.namespace.queue(path))
         if isinstance(link, SessionReceiver):
@@ -190,31 +196,35 @@ class Gateway:
             raise NotFound("A link needs the address of an entity.")
         return entity_path(name)
 
-    def _authorize(self, client: _Client, path: str) -> None:
+    def _authorize(self, client: _Client, path: str, *rights: str) -> None:
+        """Raises Unauthorized unless a token that was put for the path allows one of the rights."""
         now = self._clock()
-        if not any(covers(granted, path) and end > now for granted, end in client.granted.items()):
-            raise Unauthorized(f"Unauthorized access. 'Listen' or 'Send' claims are required on '{path}'.")
+        for granted, grant in client.granted.items():
+            if covers(granted, path) and grant.end > now and not grant.rights.isdisjoint(rights):
+                return
+        raise Unauthorized(f"Unauthorized access. '{' or '.join(rights)}' claims are required on '{path}'.")
 
     def _put_token(self, link: RequestLink, request: Request) -> Answer:
         try:
             if request.properties.get("operation") != "put-token":
                 raise NotImplementedByBroker("put-token is the only operation of $cbs.")
             audience = audience_of(request.properties.get("name"))
-            end = check_token(request.body, audience, self._keys, self._clock())
+            grant = check_token(request.body, audience, self._policies, self._clock())
             path = entity_path(audience)
             if path:
                 self.namespace.entity(path.removesuffix(_MANAGEMENT))
         except ServiceBusError as error:
             # Without a condition: clients that find one here do not read the description.
             return {"status-code": Int(error.status), "status-description": str(error)}, None
-        self.clients[link.session.connection].granted[path] = end
+        self.clients[link.session.connection].granted[path] = grant
         return {"status-code": Int(202), "status-description": "Accepted"}, None
 
 
 class Broker:
     """A running broker. Use as a context manager: it listens on loopback in a thread of its own.
 
-    home: folder of the durable store (None: in memory). port 0: any free one. keys: SAS key name -> key.
+    home: folder of the durable store (None: in memory). port 0: any free one. policies: shared access policies
+    by name; the first is that of the connection string.
     """
 
     def __init__(
@@ -223,13 +233,13 @@ class Broker:
         *,
         home: Path | None = None,
         port: int = 0,
-        keys: Mapping[str, str] | None = None,
+        policies: Mapping[str, Policy] | None = None,
         dials: Dials | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._config = config
         self._home = home
-        self._keys = dict(keys or DEFAULT_KEYS)
+        self._policies = dict(policies or DEFAULT_POLICIES)
         self._dials = dials
         self._clock = clock or (lambda: datetime.now(UTC))
         self._loop = asyncio.new_event_loop()
@@ -240,9 +250,9 @@ class Broker:
 
     @property
     def connection_string(self) -> str:
-        name, key = next(iter(self._keys.items()))
+        name, policy = next(iter(self._policies.items()))
         return (
-            f"Endpoint=sb://localhost:{self.port};SharedAccessKeyName={name};SharedAccessKey={key};"
+            f"Endpoint=sb://localhost:{self.port};SharedAccessKeyName={name};SharedAccessKey={policy.key};"
             "UseDevelopmentEmulator=true;"
         )
 
@@ -294,7 +304,7 @@ class Broker:
             self._home.mkdir(parents=True, exist_ok=True)
             self._store = SqliteStore(self._home / "servicebus.sqlite")
         namespace = Namespace(self._config.queues, self._config.topics, clock=self._clock, store=self._store)
-        self._gateway = Gateway(namespace, self._store, self._clock, self._keys, Faults(self._dials))
+        self._gateway = Gateway(namespace, self._store, self._clock, self._policies, Faults(self._dials))
         self._gateway.changed()
         for item in sockets:
             server = await self._loop.create_server(lambda: Connection(self._gateway), sock=item, backlog=1024)

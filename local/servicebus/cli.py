@@ -12,8 +12,9 @@ import threading
 from pathlib import Path
 
 from local.servicebus import admin, config
-from local.servicebus.broker import Broker
+from local.servicebus.broker import DEFAULT_POLICIES, Broker
 from local.servicebus.faults import Dials, dials_from
+from local.servicebus.gateway.authorization import RIGHTS, Policy
 
 
 def main(argv: list[str]) -> int:
@@ -26,7 +27,8 @@ def main(argv: list[str]) -> int:
     try:
         entities = config.read(options.config)
         dials = _dials(options)
-        with Broker(entities, home=options.home, port=options.port, dials=dials) as broker:
+        policies = DEFAULT_POLICIES | dict(options.policy or [])
+        with Broker(entities, home=options.home, port=options.port, policies=policies, dials=dials) as broker:
             endpoint = admin.serve(broker, options.admin_port)
             ready = {
                 "port": broker.port,
@@ -53,6 +55,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--admin-port", type=int, default=0, help="port of the admin endpoint, 0 for any free one")
     parser.add_argument("--home", type=Path, help="folder to keep messages in; without it they are kept in memory only")
     parser.add_argument("--log-level", default="warning", choices=["debug", "info", "warning", "error"])
+    parser.add_argument(
+        "--policy",
+        type=_policy,
+        action="append",
+        metavar="NAME:KEY[:RIGHT,...]",
+        help="a shared access policy beside the default one; rights: Listen, Send, Manage (all)",
+    )
     faults = parser.add_argument_group("faults")
     faults.add_argument("--drop-connection", type=float, default=0.0, metavar="RATE")
     faults.add_argument("--lose-session-lock", type=float, default=0.0, metavar="RATE")
@@ -60,6 +69,15 @@ def _parser() -> argparse.ArgumentParser:
     faults.add_argument("--delay-ms", type=float, default=0.0)
     faults.add_argument("--fault-seed", type=int, default=1)
     return parser
+
+
+def _policy(text: str) -> tuple[str, Policy]:
+    name, _, rest = text.partition(":")
+    key, _, listed = rest.partition(":")
+    rights = frozenset(listed.split(",")) if listed else RIGHTS
+    if not name or not key or not rights <= RIGHTS:
+        raise argparse.ArgumentTypeError("NAME:KEY[:RIGHT,...] is expected, with rights Listen, Send, Manage")
+    return name, Policy(key, rights)
 
 
 def _dials(options: argparse.Namespace) -> Dials:

@@ -6,12 +6,30 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import unquote_plus, urlsplit
 
 from local.servicebus.model.errors import ArgumentError, Unauthorized
 
 _SCHEME = "SharedAccessSignature "
+RIGHTS = frozenset({"Listen", "Send", "Manage"})
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A shared access policy of the namespace: the key of its name, and what it allows."""
+
+    key: str
+    rights: frozenset[str] = RIGHTS
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a token allows, and until when."""
+
+    end: datetime
+    rights: frozenset[str]
 
 
 def entity_path(uri: str) -> str:
@@ -25,8 +43,8 @@ def covers(granted: str, path: str) -> bool:
     return granted in ("", path) or path.startswith(granted + "/")
 
 
-def check_token(token: object, audience: str, keys: Mapping[str, str], now: datetime) -> datetime:
-    """Check a shared access signature against the keys (name -> key); returns when it ends. Raises Unauthorized.
+def check_token(token: object, audience: str, policies: Mapping[str, Policy], now: datetime) -> Grant:
+    """Check a shared access signature against the policies by name. Raises Unauthorized.
 
     Source: "Service Bus access control with Shared Access Signatures", Microsoft.
     """
@@ -40,16 +58,16 @@ def check_token(token: object, audience: str, keys: Mapping[str, str], now: date
         raise Unauthorized(f"MalformedToken: The token lacks {error}.") from error
     except (ValueError, OverflowError, OSError) as error:
         raise Unauthorized("MalformedToken: The token's expiry is not a time.") from error
-    key = keys.get(unquote_plus(name))
-    digest = hmac.new((key or "").encode(), f"{resource}\n{end}".encode(), hashlib.sha256).digest()
+    policy = policies.get(unquote_plus(name))
+    digest = hmac.new((policy.key if policy else "").encode(), f"{resource}\n{end}".encode(), hashlib.sha256).digest()
     expected = base64.b64encode(digest).decode()
-    if key is None or not hmac.compare_digest(expected.encode(), unquote_plus(signature).encode()):
+    if policy is None or not hmac.compare_digest(expected.encode(), unquote_plus(signature).encode()):
         raise Unauthorized("InvalidSignature: The token has an invalid signature.")
     if expires <= now:
         raise Unauthorized(f"ExpiredToken: The token is expired. Expiration time (UTC): {expires:%Y-%m-%d %H:%M:%S}")
     if not covers(entity_path(unquote_plus(resource)), entity_path(audience)):
         raise Unauthorized("InvalidAudience: The token is for another resource.")
-    return expires
+    return Grant(expires, RIGHTS if "Manage" in policy.rights else policy.rights)  # Manage includes the others
 
 
 def audience_of(value: object) -> str:
