@@ -4,6 +4,7 @@ import json
 import secrets
 import threading
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -28,6 +29,14 @@ _COOKIE = "dynamics"
 _LANGUAGES = (1033, 1031)
 
 
+@dataclass(frozen=True)
+class _Session:
+    """A signed-in user and the language they chose; Dynamics keeps that in their personal options."""
+
+    user: str
+    lcid: int
+
+
 class DynamicsApp:
     """`api` reads metadata as the platform does; `proxy` carries the user's calls. Sessions live as long as the process."""
 
@@ -37,7 +46,7 @@ class DynamicsApp:
         self._host = urlsplit(url).netloc
         self._metadata = Metadata(api)
         self._resources = WebResources(api)
-        self._sessions: dict[str, str] = {}
+        self._sessions: dict[str, _Session] = {}
         self._lock = threading.Lock()
         self._urls = Map(
             [
@@ -66,7 +75,7 @@ class DynamicsApp:
         if request.method not in ("GET", "HEAD"):
             self._require_same_origin(request)
         if request.path.startswith("/api/data/"):
-            return self._proxy.forward(request, self._user(request))
+            return self._proxy.forward(request, self._session(request).user)
         endpoint, arguments = self._urls.bind_to_environ(request.environ).match()
         response: Response = endpoint(request, **arguments)
         return response
@@ -76,11 +85,11 @@ class DynamicsApp:
         if origin and urlsplit(origin).netloc != self._host:
             raise Forbidden("The request comes from another site.")
 
-    def _user(self, request: Request) -> str:
-        user = self._sessions.get(request.cookies.get(_COOKIE, ""))
-        if user is None:
+    def _session(self, request: Request) -> _Session:
+        session = self._sessions.get(request.cookies.get(_COOKIE, ""))
+        if session is None:
             raise Unauthorized("Sign in first.")
-        return user
+        return session
 
     # pages
 
@@ -99,10 +108,9 @@ class DynamicsApp:
         lcid = int(request.form.get("lcid") or 0)
         if user not in {person.id for person in people.people(self._api)} or lcid not in _LANGUAGES:
             raise Forbidden("user: choose one of the list.")
-        people.set_language(self._api, user, lcid)
         key = secrets.token_urlsafe(32)
         with self._lock:
-            self._sessions[key] = user
+            self._sessions[key] = _Session(user, lcid)
         response = redirect("/main.aspx", 303)
         response.set_cookie(_COOKIE, key, secure=True, httponly=True, samesite="Strict")
         return response
@@ -128,7 +136,7 @@ class DynamicsApp:
         return response
 
     def _web_resource(self, request: Request, name: str, version: str = "") -> Response:
-        self._user(request)
+        self._session(request)
         return self._resources.answer(request, name, versioned=version.startswith("{") and version.endswith("}"))
 
     # data for the shell's own script
@@ -138,20 +146,21 @@ class DynamicsApp:
         return _json([{"id": person.id, "name": person.name, "roles": person.roles} for person in found])
 
     def _me(self, request: Request) -> Response:
-        person = people.person(self._api, self._user(request))
+        session = self._session(request)
+        person = people.person(self._api, session.user)
         return _json(
             {
                 "id": person.id,
                 "name": person.name,
                 "roles": person.roles,
-                "lcid": person.lcid,
+                "lcid": session.lcid,
                 "areas": self._metadata.navigation(person),
                 "version": self._resources.version(),
             }
         )
 
     def _table(self, request: Request, name: str) -> Response:
-        person = people.person(self._api, self._user(request))
+        person = people.person(self._api, self._session(request).user)
         try:
             return _json(self._metadata.table(name, person))
         except LookupError:

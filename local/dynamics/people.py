@@ -17,12 +17,11 @@ _READ_WRITE = 0
 
 @dataclass(frozen=True)
 class Person:
-    """`privileges` are lower-case names; `lcid` is the language of the user interface."""
+    """`privileges` are lower-case names."""
 
     id: str
     name: str
     roles: tuple[str, ...]
-    lcid: int
     privileges: frozenset[str] = frozenset()
 
 
@@ -33,7 +32,7 @@ def people(api: WebApi) -> list[Person]:
         f"systemusers?$select=fullname&$filter=accessmode eq {_READ_WRITE} and isdisabled eq false"
         "&$expand=systemuserroles_association($select=name)&$orderby=fullname"
     )
-    return [Person(row["systemuserid"], row["fullname"], _roles(row), 1033) for row in rows]
+    return [Person(row["systemuserid"], row["fullname"], _roles(row)) for row in rows]
 
 
 def person(api: WebApi, user_id: str) -> Person:
@@ -41,14 +40,9 @@ def person(api: WebApi, user_id: str) -> Person:
     row = api.get(f"systemusers({user_id})?$select=fullname&$expand=systemuserroles_association($select=name)")
     if row is None:
         raise LookupError(user_id)
-    settings = api.get(f"usersettingscollection({user_id})?$select=uilanguageid") or {}
     found = api.get(f"systemusers({user_id})/Microsoft.Dynamics.CRM.RetrieveUserPrivileges") or {}
     privileges = frozenset(right["PrivilegeName"].lower() for right in found["RolePrivileges"])
-    return Person(user_id, row["fullname"], _roles(row), settings.get("uilanguageid") or 1033, privileges)
-
-
-def set_language(api: WebApi, user_id: str, lcid: int) -> None:
-    api.client.request("PATCH", f"usersettingscollection({user_id})", {"uilanguageid": lcid})
+    return Person(user_id, row["fullname"], _roles(row), privileges)
 
 
 def _roles(row: dict[str, list[dict[str, str]]]) -> tuple[str, ...]:
