@@ -72,10 +72,14 @@ class Office:
 
     def work(self, events: Iterable[bytes]) -> None:
         """Hear events, then apply every change that follows, and what follows from those."""
+        self._apply()
         for event in events:
             self.listener.hear(event)
-            while self.sent:
-                self.processor.process(self.sent.pop(0))
+            self._apply()
+
+    def _apply(self) -> None:
+        while self.sent:
+            self.processor.process(self.sent.pop(0))
 
     def close(self) -> None:
         self.client.close()
