@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import sqlite3
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
@@ -38,6 +39,7 @@ from local.servicebus.sqlite_store import SqliteStore
 log = logging.getLogger(__name__)
 
 DEFAULT_POLICIES = {"RootManageSharedAccessKey": Policy("SAS_KEY_VALUE")}  # the literal key of the official emulator
+_RETRY_S = 1.0
 _CBS = "$cbs"
 _MANAGEMENT = "/$management"
 
@@ -91,7 +93,12 @@ class Gateway:
 
     def _flush(self) -> None:
         self._flush_is_due = False
-        self._store.commit()
+        try:
+            self._store.commit()
+        except sqlite3.Error:  # a full disk, say: acknowledge nothing until it takes what was said
+            log.exception("the store could not be written; trying again")
+            self._loop.call_later(_RETRY_S, self.changed)
+            return
         dirty, self._dirty = self._dirty, {}
         for connection in dirty:
             connection.flush(self.faults.dials.delay_ms / 1000)

@@ -30,10 +30,14 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class SqliteStore:
-    """Changes are collected and written by commit() in one transaction, the last change of a row only."""
+    """Changes are collected and written by commit() in one transaction, the last change of a row only.
+
+    A commit that fails (sqlite3.Error) has done nothing; the next one tries again.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1)
+        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")  # one broker has one home
         # A dead process loses nothing in this mode; a dead machine may. A stand-in need not outlive its machine.
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = OFF")
@@ -83,6 +87,18 @@ class SqliteStore:
     def commit(self) -> None:
         if not (self._messages or self._sequences or self._sessions or self._remembered):
             return
+        try:
+            self._write()
+        except sqlite3.Error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+        self._messages.clear()
+        self._sequences.clear()
+        self._sessions.clear()
+        self._remembered.clear()
+
+    def _write(self) -> None:
         run, many = self._db.execute, self._db.executemany
         run("BEGIN")
         if self._messages:
@@ -107,10 +123,6 @@ class SqliteStore:
             else:
                 run("INSERT OR REPLACE INTO remembered VALUES (?,?,?)", (key, message_id, until))
         run("COMMIT")
-        self._messages.clear()
-        self._sequences.clear()
-        self._sessions.clear()
-        self._remembered.clear()
 
     def _id(self, queue: str) -> int:
         key = self._ids.get(queue)

@@ -5,12 +5,13 @@ import struct
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from local.servicebus.amqp import performatives as p
 from local.servicebus.amqp import types as t
-from local.servicebus.amqp.message import BATCH_FORMAT
+from local.servicebus.amqp.message import BATCH_FORMAT, parse_request
 from local.servicebus.broker import Broker
 from tests.servicebus.broker import queues
 from tests.servicebus.wire import AMQP_HEADER, SASL_HEADER, Wire, frame, performative
@@ -167,6 +168,15 @@ def test_a_link_needs_a_token(broker: Broker) -> None:
         b"\x00\x53\x75\xb0\xff\xff\xff\xff",
         performative(0x73, None, None, None, None, None, None, None, None, None, None, t.Int(5)),
         b"\x00\x53\x74" + t.encode({5: "x"}),
+        b"\x00\x53\x74" + t.encode({"x": [1]}),
+        b"\x00\x53\x74\xc1\x07\x02\xa1\x01x\xa1\x01\xff",
+        b"\x00\x53\x72\xc1\x07\x02\xa3\x01x\xa1\x01\xff",
+        b"\x00\x53\x70" + t.encode([False, t.ULong(300)]),
+        b"\x00\x53\x70" + t.encode([False, None, t.ULong(1 << 40)]),
+        b"\x00\x53\x70" + t.encode([False, None, -1]),
+        b"\x00\x53\x73" + t.encode([{"a": 1}]),
+        b"\x00\x53\x75" + t.encode("text"),
+        b"\x00\x53\x77\xa1\x01\xff",
         b"\x00\x53\x72" + t.encode({t.Symbol("x-opt-scheduled-enqueue-time"): "soon"}),
         b"\x00\x53\x72" + t.encode({t.Symbol("x-opt-scheduled-enqueue-time"): t.Timestamp(1 << 62)}),
     ],
@@ -236,6 +246,75 @@ def test_mutated_conversations_never_hurt_others(
             wire.socket.shutdown(1)
             assert wire.ended()
     assert "could not be handled" not in caplog.text  # no frame may surprise the broker
+
+
+OPERATIONS = {
+    "renew-lock": ["lock-tokens"],
+    "schedule-message": ["messages"],
+    "cancel-scheduled-message": ["sequence-numbers"],
+    "peek-message": ["from-sequence-number", "message-count", "session-id"],
+    "receive-by-sequence-number": ["sequence-numbers", "receiver-settle-mode", "session-id"],
+    "update-disposition": ["disposition-status", "lock-tokens", "session-id", "properties-to-modify"],
+    "renew-session-lock": ["session-id"],
+    "get-session-state": ["session-id"],
+    "set-session-state": ["session-id", "session-state"],
+    "get-message-sessions": ["last-updated-time", "skip", "top"],
+    "make-coffee": [],
+}
+
+
+@pytest.mark.parametrize("queue", ["plain", "sessions"])
+def test_wrong_management_requests_are_answered(broker: Broker, wire: Wire, queue: str) -> None:
+    print("seed", SEED)
+    rng = random.Random(SEED)
+    oddities: list[Any] = [
+        None, True, -1, 0, 1, 1 << 62, -(1 << 62), 1.5, "s", b"raw", UUID(int=0), [], [1], ["x"], [None], {}, {"message": b"x"},
+        [{"message": b"x"}], t.Array([1, 2], int), t.Array([UUID(int=1)], UUID), t.Described(t.ULong(5), "x"), t.Timestamp(-1),
+        "completed", "suspended", {"a": [1]},
+    ]  # fmt: skip
+    wire.attach(2, receiver=False, address=f"{queue}/$management")
+    wire.attach(3, receiver=True, address=f"{queue}/$management")
+    wire.flow(3, 2_000)
+    for number in range(1, 400):
+        operation = rng.choice(list(OPERATIONS))
+        body = (
+            rng.choice(oddities)
+            if rng.random() < 0.1
+            else {name: rng.choice(oddities) for name in OPERATIONS[operation]}
+        )
+        properties = {"operation": f"com.microsoft:{operation}"}
+        request = performative(0x73, UUID(int=number)) + b"\x00\x53\x74" + t.encode(properties) + b"\x00\x53\x77"
+        wire.transfer(2, request + t.encode(body), number=number)
+        answer = next(payload for code, _, payload in iter(wire.hear, None) if code == p.TRANSFER)
+        answered = parse_request(answer)
+        assert answered.properties["statusCode"] in (200, 204, 400, 404, 410, 501), (operation, body, answered)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        t.Described(t.ULong(p.MODIFIED), [True, False, {t.Symbol("a"): [1]}]),
+        t.Described(t.ULong(p.MODIFIED), [True, False, {5: 1}]),
+        t.Described(t.ULong(p.MODIFIED), [True, False, "x"]),
+        t.Described(t.ULong(p.REJECTED), [t.Described(t.ULong(0x1D), [t.Symbol("x"), "y", {t.Symbol("a"): {}}])]),
+        t.Described(t.ULong(p.TRANSACTIONAL_STATE), [b"tx"]),
+        t.Described(t.ULong(99), []),
+        t.Described("what", "ever"),
+    ],
+)
+def test_a_wrong_settlement_is_refused_and_the_message_stays_locked(broker: Broker, state: t.Described) -> None:
+    with Broker(queues(q={})) as own, Wire(own.port).open() as wire:
+        wire.authorize(own.port)
+        wire.attach(2, receiver=False, address="q")
+        wire.transfer(2, b"\x00\x53\x75\xa0\x01x", number=1)
+        wire.attach(3, receiver=True, address="q")
+        wire.flow(3, 1)
+        delivery = wire.hear_until(p.TRANSFER)[1]
+        wire.say(p.DISPOSITION, True, delivery, None, False, state)
+        answer = wire.hear_until(p.DISPOSITION)[4]
+        assert answer.descriptor == p.REJECTED
+        assert condition(answer.value[0]) in ("amqp:invalid-field", "amqp:not-implemented")
+        assert own.statistics()["queues"]["q"]["locked"] == 1
 
 
 def test_ten_thousand_connections_come_and_go(broker: Broker, bystander: Wire) -> None:

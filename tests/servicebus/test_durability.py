@@ -3,6 +3,9 @@
 import itertools
 import json
 import random
+import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -185,3 +188,26 @@ def test_a_lock_does_not_survive_a_restart_but_its_message_does(tmp_path: Path) 
     again = World(settings, store=SqliteStore(tmp_path / "store.sqlite")).queue("q")
     (back,) = Reader().ask(again, 1).got
     assert (back.sequence, back.delivery_count, back.content) == (taken.sequence, 0, taken.content)
+
+
+def test_a_failed_commit_is_made_up_for(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "store.sqlite")
+    queue = World({"q": QueueSettings()}, store=store).queue("q")
+    store.commit()
+    queue.send([envelope.draft(message(b"x" * 200_000, str(n))) for n in range(5)])
+    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+    store._db.execute(f"PRAGMA max_page_count = {pages + 60}")  # room for one
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        store.commit()
+    assert store.load("q").messages == []
+    store._db.execute("PRAGMA max_page_count = 100000")
+    store.commit()
+    assert len(store.load("q").messages) == 5
+
+
+def test_a_home_has_one_broker(broker: BrokerProcess, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "local.servicebus", "--port", "0"]
+    command += ["--config", str(tmp_path / "config.json"), "--home", str(tmp_path / "home")]
+    second = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert second.returncode == 2
+    assert second.stderr == "servicebus: database is locked\n"

@@ -17,6 +17,7 @@ from local.servicebus.amqp.types import (
     encode,
     encode_list,
     encode_raw_map,
+    is_simple,
     raw_map,
     skip,
 )
@@ -25,6 +26,7 @@ HEADER, DELIVERY_ANNOTATIONS, MESSAGE_ANNOTATIONS, PROPERTIES, APPLICATION_PROPE
 DATA, SEQUENCE, VALUE, FOOTER = range(0x75, 0x79)
 BATCH_FORMAT = 0x80013700
 
+_BODY_TYPES: dict[int, type] = {DATA: bytes, SEQUENCE: list, FOOTER: dict}
 _DESCRIPTORS = {code: bytes((0x00, 0x53, code)) for code in range(HEADER, FOOTER + 1)}
 _SYMBOLIC = {
     "amqp:header:list": HEADER,
@@ -128,7 +130,7 @@ def sections(data: bytes) -> list[tuple[int, int, int]]:
 
 
 def parse(data: bytes) -> Content:
-    """Cut an encoded message. Raises DecodeError."""
+    """Cut an encoded message, checking all that others will have to decode. Raises DecodeError."""
     durable, priority, ttl = False, None, None
     for_delivery: dict[Any, bytes] = {}
     annotations: dict[Any, bytes] = {}
@@ -137,11 +139,15 @@ def parse(data: bytes) -> Content:
     body: list[bytes] = []
     for code, start, end in sections(data):
         if code >= DATA:
+            if not isinstance(decode(data, start)[0], _BODY_TYPES.get(code, object)):
+                raise DecodeError("a body section has a wrong type")
             body += (_DESCRIPTORS[code], data[start:end])
         elif code == PROPERTIES:
             values = decode(data, start)[0]
             if not isinstance(values, list) or len(values) > len(PROPERTY_NAMES):
                 raise DecodeError("the properties section must be a list")
+            if not all(is_simple(value) for value in values):
+                raise DecodeError("a property has a compound type")
             properties = _DESCRIPTORS[PROPERTIES] + data[start:end]
         elif code == MESSAGE_ANNOTATIONS:
             annotations = raw_map(data, start)
@@ -149,15 +155,19 @@ def parse(data: bytes) -> Content:
             for_delivery = raw_map(data, start)
         elif code == APPLICATION_PROPERTIES:
             application = raw_map(data, start)
-            if not all(type(key) is str for key in application):
-                raise DecodeError("application properties are named by strings")
+            if not all(type(key) is str and is_simple(decode(value)[0]) for key, value in application.items()):
+                raise DecodeError("application properties have strings as names and simple values")
         elif code == HEADER:
             header = decode(data, start)[0]
             if not isinstance(header, list) or len(header) > 5:
                 raise DecodeError("the header section must be a list")
             durable, priority, ttl = (header + [None] * 3)[:3]
-            if not all(value is None or isinstance(value, int) for value in (durable, priority, ttl)):
-                raise DecodeError("a header field has a wrong type")
+            for value, limit in ((durable, 2), (priority, 1 << 8), (ttl, 1 << 32)):
+                if value is not None and not (isinstance(value, int) and 0 <= value < limit):
+                    raise DecodeError("a header field has a wrong value")
+    for values in (for_delivery, annotations):
+        for raw in values.values():
+            decode(raw)
     return Content(bool(durable), priority, ttl, for_delivery, annotations, properties, application, b"".join(body))
 
 

@@ -393,6 +393,11 @@ def encode(value: Any) -> bytes:
     return writer(value)
 
 
+def is_simple(value: Any) -> bool:
+    """Whether a decoded value is of a type that AMQP allows in properties: no list, map, array or described type."""
+    return not isinstance(value, list | dict | Described)
+
+
 def described_list(code: int, fields: list[Any]) -> bytes:
     """A composite type: its descriptor code and fields; trailing nulls are left out, as AMQP asks."""
     end = len(fields)

@@ -12,7 +12,7 @@ from local.servicebus.amqp.link import Inbound, Outbound, source_filters, with_f
 from local.servicebus.amqp.message import BATCH_FORMAT, split_batch
 from local.servicebus.amqp.performatives import AmqpError
 from local.servicebus.amqp.session import Session as AmqpSession
-from local.servicebus.amqp.types import DecodeError, Described, Symbol
+from local.servicebus.amqp.types import DecodeError, Described, Symbol, is_simple
 from local.servicebus.gateway.envelope import draft, encoded, ticks
 from local.servicebus.model.errors import InvalidField, NotAllowed, ServiceBusError
 from local.servicebus.model.message import Message, Outcome
@@ -22,6 +22,7 @@ from local.servicebus.model.sessions import DEFAULT_ACCEPT_WAIT, Session, Sessio
 
 SESSION_FILTER = "com.microsoft:session-filter"
 _TIMEOUT = "com.microsoft:timeout"
+_MAX_WAIT_MS = 24 * 3_600_000
 _LOCKED_UNTIL = Symbol("com.microsoft:locked-until-utc")
 _REASON, _DESCRIPTION = "DeadLetterReason", "DeadLetterErrorDescription"
 
@@ -137,7 +138,11 @@ class SessionReceiver(Receiver):
     def _wait(self) -> timedelta:
         properties = self.attach.properties
         wait = properties.get(_TIMEOUT) if isinstance(properties, dict) else None
-        return timedelta(milliseconds=int(wait)) if isinstance(wait, int) and wait >= 0 else DEFAULT_ACCEPT_WAIT
+        return (
+            timedelta(milliseconds=min(wait, _MAX_WAIT_MS))
+            if isinstance(wait, int) and wait >= 0
+            else DEFAULT_ACCEPT_WAIT
+        )
 
     def granted(self, session: Session) -> None:
         assert session.lock is not None
@@ -182,11 +187,11 @@ def receiver(session: AmqpSession, attach: p.Attach, queue: Queue) -> Receiver:
 
 
 def text_keys(value: Any) -> dict[str, Any]:
-    """A map of properties with text as names. Raises InvalidField."""
+    """A map of properties: text as names, simple values. Raises InvalidField."""
     if value is None:
         return {}
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise InvalidField("Properties must be a map with text as names.")
+    if not isinstance(value, dict) or not all(isinstance(key, str) and is_simple(item) for key, item in value.items()):
+        raise InvalidField("Properties must be a map with text as names and simple values.")
     return {str(key): item for key, item in value.items()}
 
 

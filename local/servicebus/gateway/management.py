@@ -11,7 +11,7 @@ from local.servicebus.amqp.types import Array, Int, Symbol, Timestamp
 from local.servicebus.gateway.envelope import draft, encoded, moment_of, timestamp
 from local.servicebus.gateway.links import SessionReceiver, text_keys
 from local.servicebus.gateway.requests import Answer
-from local.servicebus.model.errors import ArgumentError, NotAllowed, ServiceBusError
+from local.servicebus.model.errors import ArgumentError, NotAllowed, ServiceBusError, SessionLockLost
 from local.servicebus.model.message import Outcome
 from local.servicebus.model.namespace import Entity
 from local.servicebus.model.queue import Failure
@@ -19,6 +19,7 @@ from local.servicebus.model.sessions import Session, SessionQueue
 from local.servicebus.model.topic import Topic
 
 _ALL_SESSIONS = 253_402_300_800_000  # year 10000: every session with messages or state
+_MAX_ANSWER = 1 << 20  # bytes of messages in one answer to peek
 _PREFIX = "com.microsoft:"
 
 
@@ -73,7 +74,15 @@ class Management:
         found = self._entity.peek(body.whole("from-sequence-number"), body.whole("message-count"), session_id)
         if not found:
             raise Nothing("com.microsoft:message-not-found")
-        return {"messages": [{"message": encoded(message)} for message in found]}
+        messages: list[dict[str, Any]] = []
+        size = 0
+        for message in found:
+            data = encoded(message)
+            size += len(data)
+            if messages and size > _MAX_ANSWER:
+                break
+            messages.append({"message": data})
+        return {"messages": messages}
 
     def receive_by_sequence_number(self, body: _Body) -> dict[str, Any]:
         session_id = body.text("session-id", required=False)
@@ -102,11 +111,11 @@ class Management:
         )
         changes = text_keys(body.value("properties-to-modify"))
         queue = self._queue
-        if isinstance(queue, SessionQueue):
-            self._session(body)
+        session_id = self._session(body).id if isinstance(queue, SessionQueue) else None
         tokens = body.uuids("lock-tokens")
         for token in tokens:
-            queue.locked(token)
+            if queue.locked(token).session_id != session_id and session_id is not None:
+                raise SessionLockLost("The message belongs to another session.")
         for token in tokens:
             queue.settle(token, outcomes[status], changes, failure)
         return {}
@@ -176,8 +185,8 @@ class _Body:
 
     def whole(self, name: str) -> int:
         value = self._values.get(name)
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise ArgumentError(f"{name} must be a whole number.")
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise ArgumentError(f"{name} must be a whole number from 0 on.")
         return int(value)
 
     def binary(self, name: str) -> bytes:

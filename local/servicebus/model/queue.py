@@ -258,7 +258,8 @@ class BaseQueue:
         """Extend a message's lock to now + lock duration; returns its new end. Raises MessageLockLost."""
         lock = self.locked(token).lock
         assert lock is not None
-        assert lock.expiry is not None
+        if lock.expiry is None:
+            raise NotAllowed("The message is locked by its session: renew that lock.")
         lock.expiry.cancel()
         lock.until = self._world.clock() + self.settings.lock_duration
         lock.expiry = self._world.agenda.at(lock.until, lambda: self._lock_expired(token))
@@ -357,7 +358,7 @@ class BaseQueue:
         log = self._log(session_id)
         result: list[Message] = []
         for message in log.since(since):
-            if len(result) == min(count, MAX_PEEK):
+            if len(result) >= min(count, MAX_PEEK):
                 break
             result.append(message)
         return result
