@@ -109,7 +109,7 @@ class Shop:
 
     def redemptions(self, account: str) -> list[dict[str, Any]]:
         path = (
-            "loy_redemptions?$select=loy_status,loy_points,loy_transactioncode,loy_requestid,loy_reasoncode"
+            "loy_redemptions?$select=loy_status,loy_points,loy_transactioncode,loy_requestid,loy_reasoncode,createdon"
             f"&$filter=_loy_customerid_value eq {account}"
         )
         return self.client.request("GET", path).json()["value"]

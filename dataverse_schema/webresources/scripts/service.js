@@ -2,13 +2,12 @@
 
 // Whether the connector answers, seen from the rows that wait for it: no request of ours leaves Dynamics.
 (function (Loyalty) {
-  const PATIENCE = 60000;
   const WINDOW = 3600000;
 
   // Null, or since when (ISO) a wish has waited too long while nothing else was decided either.
   function silentSince(rows, now) {
     const waiting = rows.filter(function (row) {
-      return row.loy_status === Loyalty.wish.REQUESTED && now - new Date(row.createdon) > PATIENCE;
+      return row.loy_status === Loyalty.wish.REQUESTED && now - new Date(row.createdon) > Loyalty.patience.row;
     });
     if (!waiting.length) {
       return null;

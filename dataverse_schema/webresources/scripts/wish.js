@@ -105,7 +105,7 @@
     }
   }
 
-  // After how many milliseconds a wait is called slow, and silent.
-  Loyalty.patience = { slow: 6000, silent: 30000 };
+  // After how many milliseconds a wait is called slow, and silent; how old a waiting row of anybody means that nobody answers.
+  Loyalty.patience = Loyalty.patience || { slow: 6000, silent: 30000, row: 60000 };
   Loyalty.wish = { REDEEM: 482100000, VOID: 482100001, REQUESTED: REQUESTED, COMPLETED: 482100001, make: make, pending: pending, fulfil: fulfil };
 }(window.Loyalty = window.Loyalty || {}));
