@@ -25,7 +25,15 @@ from local.servicebus.amqp.session import Session
 from local.servicebus.amqp.types import Described, Int
 from local.servicebus.config import NamespaceConfig
 from local.servicebus.faults import Dials, Faults
-from local.servicebus.gateway.authorization import Grant, Policy, audience_of, check_token, covers, entity_path
+from local.servicebus.gateway.authorization import (
+    Grant,
+    Policy,
+    audience_of,
+    check_plain,
+    check_token,
+    covers,
+    entity_path,
+)
 from local.servicebus.gateway.links import Sender, SessionReceiver, amqp_error, receiver
 from local.servicebus.gateway.management import Management
 from local.servicebus.gateway.requests import Answer, AnswerLink, RequestLink
@@ -57,7 +65,7 @@ class Gateway:
     """Owner of the connections: turns attaches into links, and writes answers only after the store has committed."""
 
     container_id = "local-servicebus"
-    sasl_mechanisms: tuple[str, ...] = ("MSSBCBS", "ANONYMOUS", "EXTERNAL")
+    sasl_mechanisms: tuple[str, ...] = ("MSSBCBS", "PLAIN", "ANONYMOUS")
 
     def __init__(
         self,
@@ -129,8 +137,14 @@ class Gateway:
         self.clients.pop(connection, None)
         self.changed()
 
-    def authenticates(self, mechanism: str, response: bytes) -> bool:
-        return True  # the claim is checked by $cbs
+    def authenticates(self, connection: Connection, mechanism: str, response: bytes) -> bool:
+        """Name and key of a policy with PLAIN; with the other mechanisms the claim comes to $cbs later."""
+        if mechanism == "PLAIN":
+            grant = check_plain(response, self._policies)
+            if grant is None:
+                return False
+            self.clients[connection].granted[""] = grant
+        return True
 
     def received(self, connection: Connection, performative: p.Performative) -> bool:
         self.changed()

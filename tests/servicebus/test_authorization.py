@@ -1,8 +1,11 @@
 """Shared access signatures: which are good for what."""
 
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from proton import ConnectionException, Message
+from proton.utils import BlockingConnection
 
 from local.servicebus.amqp import performatives as p
 from local.servicebus.broker import Broker
@@ -67,3 +70,18 @@ def test_a_link_needs_its_right(right: str, receiver: bool, allowed: bool) -> No
         assert (answer[5] is not None) is allowed
         if not allowed:
             assert wire.hear_until(p.DETACH)[2].value[0] == "amqp:unauthorized-access"
+
+
+@pytest.mark.parametrize(("key", "opens"), [("SAS_KEY_VALUE", True), ("guess", False)])
+def test_proton_with_name_and_key(key: str, opens: bool) -> None:
+    with Broker(queues(q={})) as broker:
+        url = f"amqp://RootManageSharedAccessKey:{key}@localhost:{broker.port}"
+        with nullcontext() if opens else pytest.raises(ConnectionException):
+            connection = BlockingConnection(url, timeout=5, allow_insecure_mechs=True)
+            connection.create_sender("q").send(Message(body="hello"))
+            receiver = connection.create_receiver("q", credit=1)
+            message = receiver.receive(timeout=5)
+            assert (message.body, message.delivery_count) == ("hello", 0)
+            receiver.accept()
+            connection.close()
+            assert broker.statistics()["queues"]["q"]["completed"] == 1

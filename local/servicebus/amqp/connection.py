@@ -43,7 +43,7 @@ class Owner(Protocol):
         """Called before each frame is handled; False: the connection was dropped on purpose."""
         ...
 
-    def authenticates(self, mechanism: str, response: bytes) -> bool: ...
+    def authenticates(self, connection: Connection, mechanism: str, response: bytes) -> bool: ...
 
     def link(self, session: Session, attach: p.Attach) -> Link:
         """The link an attach asks for, not yet opened. Raises AmqpError to refuse it."""
@@ -198,7 +198,7 @@ class Connection(asyncio.Protocol):
         if not isinstance(init, p.SaslInit):
             raise DecodeError("sasl-init is expected")
         known = init.mechanism in self.owner.sasl_mechanisms
-        granted = known and self.owner.authenticates(init.mechanism, init.initial_response or b"")
+        granted = known and self.owner.authenticates(self, init.mechanism, init.initial_response or b"")
         self._write_frame(0, described_list(p.SASL_OUTCOME, [UByte(0 if granted else 1)]), kind=1)
         if granted:
             self._handle_frame = self._handle_open

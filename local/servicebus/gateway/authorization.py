@@ -23,6 +23,10 @@ class Policy:
     key: str
     rights: frozenset[str] = RIGHTS
 
+    @property
+    def allowed(self) -> frozenset[str]:
+        return RIGHTS if "Manage" in self.rights else self.rights  # Manage includes the others
+
 
 @dataclass(frozen=True, slots=True)
 class Grant:
@@ -67,7 +71,16 @@ def check_token(token: object, audience: str, policies: Mapping[str, Policy], no
         raise Unauthorized(f"ExpiredToken: The token is expired. Expiration time (UTC): {expires:%Y-%m-%d %H:%M:%S}")
     if not covers(entity_path(unquote_plus(resource)), entity_path(audience)):
         raise Unauthorized("InvalidAudience: The token is for another resource.")
-    return Grant(expires, RIGHTS if "Manage" in policy.rights else policy.rights)  # Manage includes the others
+    return Grant(expires, policy.allowed)
+
+
+def check_plain(response: bytes, policies: Mapping[str, Policy]) -> Grant | None:
+    """What a SASL PLAIN response (RFC 4616) with a policy's name and key allows, for the life of its connection."""
+    parts = response.split(b"\0")
+    policy = policies.get(parts[1].decode(errors="replace")) if len(parts) == 3 else None
+    if policy is None or not hmac.compare_digest(parts[2], policy.key.encode()):
+        return None
+    return Grant(datetime.max.replace(tzinfo=UTC), policy.allowed)
 
 
 def audience_of(value: object) -> str:
