@@ -49,15 +49,27 @@ def plan_components(api: WebApi, model: Model, interface: Interface) -> Iterator
     yield from _commands(api, interface)
 
 
-def _ensure(api: WebApi, kind: str, path: str, key: str, row_id: UUID, name: str, wanted: Json) -> Iterator[Action]:
-    """Create the row with our id, or update the columns that differ."""
-    columns = [column for column in wanted if "@" not in column]
-    found = api.get(f"{path}({row_id})?$select={','.join(columns)}")
+def _ensure(
+    api: WebApi, kind: str, path: str, key: str, row_id: UUID, name: str, wanted: Json, *, named_by: str = ""
+) -> Iterator[Action]:
+    """Create the row with our id, or update the columns that differ.
+
+    `named_by`: the column whose value packages identify the row by; an imported one has an id that is not ours.
+    """
+    found = _find(api, path, key, row_id, named_by, wanted)
     if found is None:
         row = {key: str(row_id)} | wanted
         yield Action(f"Create {kind} {name}", lambda api: api.create(path, row))
         return
-    yield from _update(kind, path, row_id, name, found, wanted)
+    yield from _update(kind, path, found[key], name, found, wanted)
+
+
+def _find(api: WebApi, path: str, key: str, row_id: UUID, named_by: str, wanted: Json) -> Json | None:
+    select = f"$select={','.join([key, *(column for column in wanted if '@' not in column)])}"
+    if not named_by:
+        return api.get(f"{path}({row_id})?{select}")
+    found = api.rows(f"{path}?{select}&$filter={named_by} eq {text(wanted[named_by])}")
+    return found[0] if found else None
 
 
 def _update(kind: str, path: str, row_id: UUID | str, name: str, found: Json, wanted: Json) -> Iterator[Action]:
@@ -123,6 +135,7 @@ def _variables(api: WebApi, interface: Interface) -> Iterator[Action]:
             variable.id,
             variable.schema_name,
             wanted,
+            named_by="schemaname",
         )
 
 
@@ -305,17 +318,18 @@ def _app(api: WebApi, model: Model, interface: Interface) -> Iterator[Action]:
         "sitemapnameunique": app.unique_name,
         "sitemapxml": site_map_text(model, interface),
     }
-    yield from _ensure(api, "site map", "sitemaps", "sitemapid", app.site_map_id, app.name, site_map)
+    map_key, app_key = ("sitemaps", "sitemapid", app.site_map_id), ("appmodules", "appmoduleid", app.id)
+    yield from _ensure(api, "site map", *map_key, app.name, site_map, named_by="sitemapnameunique")
     row: Json = {
-        "name": app.name,
         "uniquename": app.unique_name,
+        "name": app.name,
         "description": app.description,
         "clienttype": 4,
-        "webresourceid": DEFAULT_ICON,
     }
-    fresh = api.get(f"appmodules({app.id})?$select=name") is None
-    yield from _ensure(api, "app", "appmodules", "appmoduleid", app.id, app.name, row)
-    if fresh:
+    yield from _ensure(api, "app", *app_key, app.name, row | {"webresourceid": DEFAULT_ICON}, named_by="uniquename")
+    present = _find(api, *map_key, "sitemapnameunique", site_map)
+    filled = present and api.rows(f"appmodulecomponents?$select=objectid&$filter=objectid eq {present['sitemapid']}")
+    if not filled:
         yield Action(f"Put tables and site map into app {app.name}", lambda api: _fill_app(api, interface))
 
 
@@ -325,10 +339,11 @@ def _fill_app(api: WebApi, interface: Interface) -> None:
         {"@odata.type": "Microsoft.Dynamics.CRM.sitemap", "sitemapid": str(app.site_map_id)},
         {"@odata.type": "Microsoft.Dynamics.CRM.systemform", "formid": str(interface.dashboard.id)},
     ]
-    api.call("AddAppComponents", {"AppId": str(app.id), "Components": components})
+    # The roles first: the site map in the app is the mark that it is filled.
     for name in app.roles:
         role = {"@odata.id": f"{api.root()}roles({interface.role(name).id})"}
         api.create(f"appmodules({app.id})/appmoduleroles_association/$ref", role)
+    api.call("AddAppComponents", {"AppId": str(app.id), "Components": components})
 
 
 def _commands(api: WebApi, interface: Interface) -> Iterator[Action]:
@@ -349,4 +364,5 @@ def _commands(api: WebApi, interface: Interface) -> Iterator[Action]:
             "onclickeventjavascriptparameters": _PASS_FORM,
             "OnClickEventJavaScriptWebResourceId@odata.bind": f"/webresourceset({library.id})",
         }
-        yield from _ensure(api, "command", "appactions", "appactionid", row_id, f"{command.label} on {table}", wanted)
+        title = f"{command.label} on {table}"
+        yield from _ensure(api, "command", "appactions", "appactionid", row_id, title, wanted, named_by="uniquename")

@@ -147,8 +147,10 @@ def _plan_table_update(table: Table, found: Json, language: int) -> Iterator[Act
         "DisplayName": metadata.label(table.display, language),
         "DisplayCollectionName": metadata.label(table.plural, language),
         "Description": metadata.label(table.description, language),
-        "ChangeTrackingEnabled": table.change_tracking,
     }
+    if table.change_tracking:
+        # Dataverse can switch it on and never off again.
+        wanted["ChangeTrackingEnabled"] = True
     changed = {name: value for name, value in wanted.items() if _differs(found.get(name), value, language)}
     if changed:
         title = f"Update table {table.logical_name} ({', '.join(changed)})"

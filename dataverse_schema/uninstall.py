@@ -82,8 +82,9 @@ def _events(api: WebApi, model: Model) -> Iterator[Action]:
 def _components(api: WebApi, model: Model, interface: Interface) -> Iterator[Action]:
     for name in interface.command.tables:
         yield from _if_there(api, "command", f"appactions({interface.command.action_id(name)})", f"on {name}")
-    yield from _if_there(api, "app", f"appmodules({interface.app.id})", interface.app.name)
-    yield from _if_there(api, "site map", f"sitemaps({interface.app.site_map_id})", interface.app.name)
+    unique_name = interface.app.unique_name
+    yield from _all_named(api, "app", "appmodules", "appmoduleid", "uniquename", unique_name)
+    yield from _all_named(api, "site map", "sitemaps", "sitemapid", "sitemapnameunique", unique_name)
     for form in interface.forms:
         if form.kind == "tab":
             yield from _tabs(api, form.table, FormRenderer(model, interface, form).tab_name)
@@ -96,8 +97,8 @@ def _components(api: WebApi, model: Model, interface: Interface) -> Iterator[Act
     for role in interface.roles:
         yield from _if_there(api, "role", f"roles({role.id})", role.name)
     for variable in interface.variables:
-        path = f"environmentvariabledefinitions({variable.id})"
-        yield from _if_there(api, "environment variable", path, variable.schema_name)
+        definitions, key = "environmentvariabledefinitions", "environmentvariabledefinitionid"
+        yield from _all_named(api, "environment variable", definitions, key, "schemaname", variable.schema_name)
     for resource in interface.web_resources:
         yield from _if_there(api, "web resource", f"webresourceset({resource.id})", resource.name)
 
@@ -154,6 +155,12 @@ def _path(table: str) -> str:
 def _if_there(api: WebApi, kind: str, path: str, name: str) -> Iterator[Action]:
     if api.get(path) is not None:
         yield _delete(kind, path, name)
+
+
+def _all_named(api: WebApi, kind: str, path: str, key: str, column: str, name: str) -> Iterator[Action]:
+    """Packages name these; their ids are made on import."""
+    for row in api.rows(f"{path}?$select={key}&$filter={column} eq {text(name)}"):
+        yield _delete(kind, f"{path}({row[key]})", name)
 
 
 def _delete(kind: str, path: str, name: str) -> Action:

@@ -15,6 +15,7 @@ from local.dataverse.responses import REASONS, Response, error, json_body, reque
 from local.dataverse.security import Caller, require_special
 from local.dataverse.service import LONGEST_BATCH_URL, LONGEST_URL, Request, Service
 from local.dataverse.values import guid
+from local.solutions import actions as _solutions  # noqa: F401 - registers its actions
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,10 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return ensure_certificates(tmp_path_factory.mktemp("tls"))
 
 
-@pytest.fixture
-def world(tmp_path: Path, certificates: Certificates) -> Iterator[World]:
-    environment = Environment(tmp_path / "dataverse.sqlite")
+@contextmanager
+def new_world(home: Path, certificates: Certificates) -> Iterator[World]:
+    home.mkdir(exist_ok=True)
+    environment = Environment(home / "dataverse.sqlite")
     ensure_user(environment, "installer", application=INSTALLER)
     ensure_user(environment, "connector", application=CONNECTOR, roles=())
 
@@ -94,6 +96,12 @@ def world(tmp_path: Path, certificates: Certificates) -> Iterator[World]:
     stopping.set()
     jobs.join()
     environment.close()
+
+
+@pytest.fixture
+def world(tmp_path: Path, certificates: Certificates) -> Iterator[World]:
+    with new_world(tmp_path / "world", certificates) as world:
+        yield world
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Importing solution packages into the local Dataverse: ImportSolution, ImportSolutionAsync, StageSolution."""

@@ -1,0 +1,336 @@
+"""Applies a package to an environment in one transaction: all of it or nothing."""
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+from xml.etree.ElementTree import Element, tostring
+
+from defusedxml.ElementTree import fromstring
+
+from local.dataverse import metadata_writes as writes
+from local.dataverse import records
+from local.dataverse.errors import Fault
+from local.dataverse.model import Option, Table
+from local.dataverse.records import Unit
+from local.dataverse.security import BASIC, DEEP, GLOBAL, LOCAL
+from local.solutions import translate
+from local.solutions.package import (
+    IMPORT_ERROR,
+    MANAGED_OVER_UNMANAGED,
+    UNMANAGED_OVER_MANAGED,
+    Package,
+    described,
+    text,
+)  # fmt: skip
+
+_DEPTHS = {"Basic": BASIC, "Local": LOCAL, "Deep": DEEP, "Global": GLOBAL}
+_FORM_TYPES = {"main": 2, "quick": 6, "quickCreate": 7, "card": 11, "dialog": 8}
+
+
+def apply(unit: Unit, package: Package) -> None:
+    """Raises `Fault`; the caller's transaction undoes what was done until then."""
+    _solution(unit, package)
+    customizations = package.customizations
+    for choice in customizations.findall("optionsets/optionset"):
+        if choice.get("Name") not in unit.schema.option_sets:
+            writes.create_option_set(unit, translate.global_choice(choice), package.name)
+    entities = [entity for entity in customizations.iter("entity") if entity.get("Name")]
+    for entity in entities:
+        _table(unit, entity, package.name)
+    for entity in entities:
+        for attribute in translate.columns(entity):
+            _column(unit, _named(unit, entity), attribute, package.name)
+        for attribute in entity.iter("attribute"):
+            if not translate.is_custom(attribute):
+                _more_options(unit, _named(unit, entity), attribute)
+    for child, kind, body in translate.lookups(customizations):
+        _lookup(unit, child, kind, body, package.name)
+    for entity in entities:
+        table = _named(unit, entity)
+        for key in entity.iter("EntityKey"):
+            if text(key, "Name").lower() not in table.keys:
+                writes.create_key(unit, table, translate.key_body(key), package.name)
+    for set_name, row_id, row in _rows(package):
+        _put(unit, unit.schema.sets[set_name], row_id, row)
+    for entity in customizations.iter("Entity"):
+        _merge_forms(unit, entity)
+    _roles(unit, customizations)
+    _app_components(unit, customizations)
+
+
+def _solution(unit: Unit, package: Package) -> None:
+    run = unit.connection.execute
+    publisher = run(
+        "SELECT publisherid FROM publisher WHERE uniquename = ?", (package.publisher["uniquename"],)
+    ).fetchone()
+    if publisher is None:
+        publisher = (records.create(unit, unit.schema.tables["publisher"], package.publisher),)
+    found = run("SELECT solutionid, ismanaged FROM solution WHERE uniquename = ?", (package.name,)).fetchone()
+    if found is None:
+        body = {"uniquename": package.name, "friendlyname": package.display, "version": package.version}
+        body["publisherid@odata.bind"] = f"/publishers({publisher[0]})"
+        solution = records.create(unit, unit.schema.tables["solution"], body)
+        run("UPDATE solution SET ismanaged = ? WHERE solutionid = ?", (int(package.managed), solution))
+        return
+    if bool(found[1]) != package.managed:
+        ours, theirs = ("managed", "unmanaged") if package.managed else ("unmanaged", "managed")
+        code = MANAGED_OVER_UNMANAGED if package.managed else UNMANAGED_OVER_MANAGED
+        raise Fault(
+            400,
+            code,
+            f"The solution is already installed on this system as an {theirs} solution and the package supplied is "
+            f"attempting to install it in {ours} mode. Import can only update solutions when the modes match.",
+        )
+    run("UPDATE solution SET version = ? WHERE solutionid = ?", (package.version, found[0]))
+
+
+def _named(unit: Unit, entity: Element) -> Table:
+    name = entity.get("Name", "").lower()
+    if name not in unit.schema.tables:
+        raise Fault(400, IMPORT_ERROR, f"The entity {name[:100]} was not found in the MetadataCache.")
+    return unit.schema.tables[name]
+
+
+def _table(unit: Unit, entity: Element, solution: str) -> None:
+    name = entity.get("Name", "").lower()
+    if name in unit.schema.tables:
+        if unit.schema.tables[name].custom and entity.find("LocalizedNames") is not None:
+            writes.update_table(unit, unit.schema.tables[name], translate.table_texts(entity))
+    elif entity.find("OwnershipTypeMask") is not None:
+        writes.create_table(unit, translate.table_body(entity), solution)
+    else:
+        _named(unit, entity)
+
+
+def _column(unit: Unit, table: Table, attribute: Element, solution: str) -> None:
+    body, name = translate.column_body(attribute), translate.logical_name(attribute)
+    found = table.columns.get(name)
+    if found is None:
+        writes.create_column(unit, table, body, solution)
+        return
+    if found.type != body["AttributeType"]:
+        raise Fault(
+            400,
+            IMPORT_ERROR,
+            f"Attribute {name} of {table.name} is a {found.type} in this system but a {body['AttributeType']} in the import.",
+        )
+    body.pop("OptionSet", None)
+    writes.update_column(unit, table, found, body)
+    _more_options(unit, table, attribute)
+
+
+def _more_options(unit: Unit, table: Table, attribute: Element) -> None:
+    """Options that are missing; labels of those that are there follow the package only on columns of the package."""
+    column = table.columns.get(translate.logical_name(attribute))
+    if column is None or text(attribute, "Type") != "picklist":
+        return
+    for option in translate.options(attribute):
+        words = option["Label"]["LocalizedLabels"][0]["Label"]
+        present = next((each for each in column.options if each.value == option["Value"]), None)
+        if present is None:
+            column.options.append(Option(option["Value"], words))
+        elif column.custom:
+            present.label = words
+    unit.env.save(table)
+
+
+def _lookup(unit: Unit, child: str, kind: str, body: dict[str, Any], solution: str) -> None:
+    if body["Lookup"]["SchemaName"].lower() in unit.schema.tables[child].columns:
+        return
+    if kind == "Lookup":
+        writes.create_relationship(unit, body, solution)
+    elif kind == "Customer":
+        writes.create_customer(unit, body, solution)
+    else:
+        writes.create_polymorphic(unit, body, solution)
+
+
+def _put(unit: Unit, table: Table, row_id: str, row: dict[str, Any]) -> None:
+    if records.read_row(unit, table, row_id) is None:
+        records.create(unit, table, row | {table.primary_id: row_id})
+    else:
+        records.update(unit, table, row_id, row)
+
+
+def _guid(value: str | None) -> str:
+    return (value or "").strip().strip("{}").lower()
+
+
+def _inner(element: Element | None) -> str:
+    """The XML of the first child, without the white space of the package's layout."""
+    if element is None or not len(element):
+        return ""
+    child = element[0]
+    for node in child.iter():
+        node.tail = None
+        if len(node) and not (node.text or "").strip():
+            node.text = None
+    return tostring(child, encoding="unicode")
+
+
+def _rows(package: Package) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(entity set, id, row) of everything that is a row in Dataverse."""
+    customizations = package.customizations
+    for page in customizations.findall("WebResources/WebResource"):
+        content = package.files.get(text(page, "FileName").lstrip("/"))
+        if content is None:
+            raise Fault(400, IMPORT_ERROR, f"The file of web resource {text(page, 'Name')} is not in the package.")
+        row: dict[str, Any] = {"name": text(page, "Name"), "displayname": text(page, "DisplayName")}
+        row |= {"webresourcetype": int(text(page, "WebResourceType")), "content": base64.b64encode(content).decode()}
+        yield "webresourceset", _guid(text(page, "WebResourceId")), row
+    for name, data in package.files.items():
+        if name.endswith("/environmentvariabledefinition.xml"):
+            yield from _variable(fromstring(data))
+    for entity in customizations.iter("Entity"):
+        yield from _table_rows(entity)
+    for board in customizations.findall("Dashboards/Dashboard"):
+        row = {"name": described(board, "LocalizedNames"), "objecttypecode": "none", "type": 0}
+        yield "systemforms", _guid(text(board, "FormId")), row | {"formxml": _inner(board.find("FormXml/forms"))}
+    for map_ in customizations.findall("AppModuleSiteMaps/AppModuleSiteMap"):
+        name, site_map = text(map_, "SiteMapUniqueName"), map_.find("SiteMap")
+        holder = Element("holder")
+        holder.extend([site_map] if site_map is not None else [])
+        row = {
+            "sitemapname": described(map_, "LocalizedNames"),
+            "sitemapnameunique": name,
+            "sitemapxml": _inner(holder),
+        }
+        yield "sitemaps", _derived("sitemap", name), row
+    for app in customizations.findall("AppModules/AppModule"):
+        name = text(app, "UniqueName")
+        row = {
+            "uniquename": name,
+            "name": described(app, "LocalizedNames"),
+            "description": described(app, "Descriptions"),
+        }
+        row |= {
+            "clienttype": int(text(app, "ClientType") or 4),
+            "webresourceid": _guid(text(app, "WebResourceId")) or None,
+        }
+        yield "appmodules", _derived("appmodule", name), row
+
+
+def _derived(kind: str, name: str) -> str:
+    """Packages name apps and site maps; their ids are made on import."""
+    from local.dataverse.model import stable_id
+
+    return stable_id(kind, name)
+
+
+def _variable(definition: Element) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    name, shown, about = (
+        definition.get("schemaname", ""),
+        definition.find("displayname"),
+        definition.find("description"),
+    )
+    row = {
+        "schemaname": name,
+        "displayname": shown.get("default", name) if shown is not None else name,
+        "description": about.get("default") if about is not None else None,
+        "type": int(text(definition, "type") or 100000000),
+        "defaultvalue": text(definition, "defaultvalue") or None,
+    }
+    yield "environmentvariabledefinitions", _derived("environmentvariabledefinition", name), row
+
+
+def _table_rows(entity: Element) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    table = text(entity, "Name").lower()
+    for view in entity.iter("savedquery"):
+        row: dict[str, Any] = {
+            "name": described(view, "LocalizedNames"),
+            "returnedtypecode": table,
+            "querytype": int(text(view, "querytype") or 0),
+            "fetchxml": _inner(view.find("fetchxml")),
+            "layoutxml": _inner(view.find("layoutxml")),
+            "isdefault": text(view, "isdefault") == "1",
+            "isquickfindquery": text(view, "isquickfindquery") == "1",
+        }
+        yield "savedqueries", _guid(text(view, "savedqueryid")), row
+    for chart in entity.iter("visualization"):
+        row = {
+            "name": described(chart, "LocalizedNames"),
+            "primaryentitytypecode": table,
+            "datadescription": _inner(chart.find("datadescription")),
+            "presentationdescription": _inner(chart.find("presentationdescription")),
+        }
+        yield "savedqueryvisualizations", _guid(text(chart, "savedqueryvisualizationid")), row
+    for forms in entity.findall("FormXml/forms"):
+        for form in forms.findall("systemform"):
+            holder, xml = Element("holder"), form.find("form")
+            if xml is None or _is_difference(form) or form.get("unmodified") == "1":
+                continue
+            holder.append(xml)
+            row = {"name": described(form, "LocalizedNames"), "objecttypecode": table, "formxml": _inner(holder)}
+            row |= {"type": _FORM_TYPES.get(forms.get("type", "main"), 2), "formactivationstate": 1}
+            yield "systemforms", _guid(text(form, "formid")), row
+
+
+def _is_difference(form: Element) -> bool:
+    return any(node.get("solutionaction") for node in form.iter())
+
+
+def _merge_forms(unit: Unit, entity: Element) -> None:
+    """Added tabs of a managed difference go at the end of the form they name, if the environment has it."""
+    table = unit.schema.tables["systemform"]
+    for form in entity.iter("systemform"):
+        row_id = _guid(text(form, "formid"))
+        present = records.read_row(unit, table, row_id) if _is_difference(form) else None
+        if present is None:
+            continue
+        merged = fromstring(present["formxml"])
+        tabs = merged.find("tabs")
+        for tab in form.iter("tab"):
+            if tabs is not None and all(each.get("name") != tab.get("name") for each in tabs):
+                tabs.append(tab)
+        records.update(unit, table, row_id, {"formxml": tostring(merged, encoding="unicode")})
+
+
+def _roles(unit: Unit, customizations: Element) -> None:
+    run = unit.connection.execute
+    (unit_id,) = run("SELECT businessunitid FROM businessunit WHERE parentbusinessunitid IS NULL").fetchone()
+    known = {name.lower(): row_id for row_id, name in run("SELECT privilegeid, name FROM privilege")}
+    table = unit.schema.tables["role"]
+    for role in customizations.findall("Roles/Role"):
+        row_id = _guid(role.get("id"))
+        row = {"name": role.get("name"), "businessunitid@odata.bind": f"/businessunits({unit_id})"}
+        _put(unit, table, row_id, row if records.read_row(unit, table, row_id) is None else {"name": role.get("name")})
+        run("DELETE FROM roleprivileges WHERE roleid = ?", (row_id,))
+        for right in role.iter("RolePrivilege"):
+            name, depth = right.get("name", ""), _DEPTHS.get(right.get("level", ""))
+            if name.lower() not in known or depth is None:
+                raise Fault(400, IMPORT_ERROR, f"Role {role.get('name')}: privilege {name[:100]} is unknown.")
+            run(
+                "INSERT INTO roleprivileges (roleprivilegeid, roleid, privilegeid, privilegedepthmask, versionnumber) "
+                "VALUES (?, ?, ?, ?, ?)",
+                (
+                    _derived("roleprivilege", f"{row_id}/{name}"),
+                    row_id,
+                    known[name.lower()],
+                    depth,
+                    unit.env.next_version(),
+                ),
+            )
+    unit.touched.add("roleprivileges")
+
+
+def _app_components(unit: Unit, customizations: Element) -> None:
+    run = unit.connection.execute
+    for app in customizations.findall("AppModules/AppModule"):
+        app_id = _derived("appmodule", text(app, "UniqueName"))
+        run("DELETE FROM appmodulecomponent WHERE appmoduleidunique = ?", (app_id,))
+        for component in app.iter("AppModuleComponent"):
+            kind, named = int(component.get("type", "0")), component.get("schemaName", "")
+            object_id = _guid(component.get("id")) or (
+                _derived("sitemap", named) if kind == 62 else unit.schema.tables[named.lower()].id
+            )
+            run(
+                "INSERT INTO appmodulecomponent (appmodulecomponentid, appmoduleidunique, componenttype, objectid, "
+                "versionnumber) VALUES (?, ?, ?, ?, ?)",
+                (
+                    _derived("component", f"{app_id}/{kind}/{object_id}"),
+                    app_id,
+                    kind,
+                    object_id,
+                    unit.env.next_version(),
+                ),
+            )
