@@ -96,7 +96,7 @@ class Outbox:
         for group in groups.values():
             step = next((steps[message["step"]] for message in group if message["step"] in steps), None)
             if step is None:  # the step was deleted: nobody is left to tell
-                self._settle(group, steps, None)
+                self._settle(group, steps)
                 continue
             done += self._deliver_group(step.endpoint, group, steps)
         return done
@@ -113,7 +113,11 @@ class Outbox:
         if faults.strikes("event_reordered"):
             faults.shuffle(sending)
         if endpoint.contract == WEBHOOK:
-            return sum(self._webhook(endpoint, message, steps) for message in group if message in sending)
+            for message in sending:
+                self._webhook(endpoint, message, steps)
+            kept = {message["id"] for message in sending}
+            self._settle([message for message in group if message["id"] not in kept], steps)
+            return len(group)
         sent: list[Message] = []
         error: Exception | None = None
         try:
@@ -124,7 +128,7 @@ class Outbox:
         unsent = {message["id"] for message in sending} - {message["id"] for message in sent}
         done = [message for message in group if message["id"] not in unsent]
         if done:
-            self._settle(done, steps, None)
+            self._settle(done, steps)
             self.delivered += len(done)
         if unsent:
             self._postpone([message for message in group if message["id"] in unsent], error)
@@ -205,19 +209,18 @@ class Outbox:
             code = "0x80050202" if status == 0 else "0x80050201"
             raise Fault(400, code, f"The webhook call failed because of {problem or f'http status {status}'}.")
 
-    def _webhook(self, endpoint: Endpoint, message: Message, steps: dict[str, Step]) -> int:
+    def _webhook(self, endpoint: Endpoint, message: Message, steps: dict[str, Step]) -> None:
         if len(message["body"]) > WEBHOOK_LIMIT:
             self._finish(message, "0x80050207: the payload of the webhook is too large", failed=True)
-            return 1
+            return
         status, problem = self._post(endpoint, message["table"], message["message"], message["body"])
         if status in (502, 503, 504):  # exactly one more attempt, and only for these
             status, problem = self._post(endpoint, message["table"], message["message"], message["body"])
         if 200 <= status < 300:
-            self._settle([message], steps, None)
+            self._settle([message], steps)
             self.delivered += 1
         else:
             self._finish(message, problem or f"0x80050201: http status {status}", failed=True)
-        return 1
 
     def _post(self, endpoint: Endpoint, table: str, message: str, body: str) -> tuple[int, str]:
         host = self._env.organization_id
@@ -248,7 +251,7 @@ class Outbox:
 
     # --- bookkeeping ---
 
-    def _settle(self, messages: list[Message], steps: dict[str, Step], _: None) -> None:
+    def _settle(self, messages: list[Message], steps: dict[str, Step]) -> None:
         keep = [m for m in messages if m["step"] in steps and not steps[m["step"]].auto_delete]
         with self._env.storage.writing() as writer:
             for message in keep:

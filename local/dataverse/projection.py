@@ -241,7 +241,7 @@ def compile_projection(
     for column in chosen:
         if column.name in hidden:
             index = len(projection.columns)
-            projection.columns.append(f"{quoted(table.primary_id)} IS NULL AND NULL")
+            projection.columns.append(f"{quoted(table.primary_id)} NOTNULL AND NULL")  # what may not be read is empty
         else:
             index = place(column.name)
         item = Field(f',"{column.property_name}":', index, renderer(column), column)

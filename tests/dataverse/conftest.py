@@ -31,6 +31,7 @@ class Dataverse:
     def __init__(self, path: Path) -> None:
         self.now = datetime.datetime(2026, 3, 1, 9, 30, tzinfo=datetime.UTC)
         self.env = Environment(path, clock=lambda: self.now)
+        self.env.storage.writer.execute("PRAGMA synchronous=OFF")  # nobody pulls the plug on a test
         self.people: dict[str, Identity] = {}
         application = str(uuid.uuid4())
         self.admin = ensure_user(self.env, "admin", application=application)

@@ -1,0 +1,203 @@
+"""Events: which writes steps hear of, what they are told, delivery, failures."""
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from local.dataverse.outbox import wait_until_empty
+from tests.dataverse.conftest import Dataverse
+
+CONTRACTS = "http://schemas.microsoft.com/xrm/2011/Contracts"
+
+
+class Hook:
+    """A webhook receiver on loopback: keeps what it is sent, answers with the next of `statuses` (200 when none is left)."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[dict[str, str], bytes, str]] = []
+        self.statuses: list[int] = []
+        hook = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                hook.got.append((dict(self.headers), body, self.path))
+                self.send_response(hook.statuses.pop(0) if hook.statuses else 200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *arguments: Any) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/hook"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    made = Hook()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+def register(dataverse: Dataverse, hook: Hook, message: str, table: str, **more: Any) -> str:
+    endpoint = dataverse.ok("POST", "serviceendpoints", {
+        "name": "hook", "contract": 8, "authtype": 4, "authvalue": "k3y", "url": hook.url, "messageformat": 2,
+    })  # fmt: skip
+    query = f"sdkmessagefilters?$expand=sdkmessageid&$filter=primaryobjecttypecode eq '{table}' and sdkmessageid/name eq '{message}'"
+    found = dataverse.ok("GET", query)["value"][0]
+    return str(dataverse.ok("POST", "sdkmessageprocessingsteps", {
+        "name": f"{message} of {table}", "stage": 40, "mode": 1, "rank": 1, "asyncautodelete": True,
+        "sdkmessageid@odata.bind": f"/sdkmessages({found['sdkmessageid']['sdkmessageid']})",
+        "sdkmessagefilterid@odata.bind": f"/sdkmessagefilters({found['sdkmessagefilterid']})",
+        "eventhandler_serviceendpoint@odata.bind": f"/serviceendpoints({endpoint})", **more,
+    }))  # fmt: skip
+
+
+def image(dataverse: Dataverse, step: str, kind: int, alias: str, columns: str) -> None:
+    dataverse.ok("POST", "sdkmessageprocessingstepimages", {
+        "name": alias, "imagetype": kind, "entityalias": alias, "messagepropertyname": "Target", "attributes": columns,
+        "sdkmessageprocessingstepid@odata.bind": f"/sdkmessageprocessingsteps({step})",
+    })  # fmt: skip
+
+
+def told(dataverse: Dataverse, hook: Hook) -> list[dict[str, Any]]:
+    while dataverse.env.outbox.deliver():
+        pass
+    return [json.loads(body) for _, body, _ in hook.got]
+
+
+def pairs(entity: dict[str, Any]) -> dict[str, Any]:
+    return {item["key"]: item["value"] for item in entity["Attributes"]}
+
+
+def test_an_update_tells_what_was_sent_and_its_images(dataverse: Dataverse, hook: Hook) -> None:
+    step = register(dataverse, hook, "Update", "invoice", filteringattributes="statecode,statuscode,totalamount")
+    image(dataverse, step, 0, "pre", "statuscode,totalamount,description")
+    image(dataverse, step, 1, "post", "statuscode,totalamount,customerid,description")
+    account = dataverse.ok("POST", "accounts", {"name": "Adatum"})
+    row = dataverse.ok("POST", "invoices", {
+        "name": "SO-1", "description": "draft", "customerid_account@odata.bind": f"/accounts({account})",
+        "invoice_details": [{"quantity": 1, "priceperunit": 1250}],
+    })  # fmt: skip
+    dataverse.ok("PATCH", f"invoices({row})", {"name": "not watched"})
+    dataverse.ok("PATCH", f"invoices({row})", {"statecode": 2, "statuscode": 100001, "description": None})
+    (event,) = told(dataverse, hook)
+    headers, body, path = hook.got[0]
+    assert path == "/hook?code=k3y"
+    assert (headers["x-ms-dynamics-entity-name"], headers["x-ms-dynamics-request-name"]) == ("invoice", "Update")
+    assert b'"__type":"Entity:http:\\/\\/schemas.microsoft.com\\/xrm\\/2011\\/Contracts"' in body
+    assert (event["MessageName"], event["PrimaryEntityName"], event["PrimaryEntityId"]) == ("Update", "invoice", row)
+    assert (event["Depth"], event["Mode"], event["Stage"], event["UserId"]) == (1, 1, 40, dataverse.admin)
+    assert event["OperationCreatedOn"] == "/Date(1772357400000+0000)/"
+    target = event["InputParameters"][0]["value"]
+    assert target["__type"] == f"Entity:{CONTRACTS}"
+    sent = pairs(target)
+    assert sent["statuscode"] == {"__type": f"OptionSetValue:{CONTRACTS}", "Value": 100001}
+    assert (sent["description"], sent["modifiedon"]) == (None, "/Date(1772357400000)/")
+    assert set(sent) == {"invoiceid", "statecode", "statuscode", "description", "modifiedon", "modifiedby", "modifiedonbehalfby"}
+    before, after = event["PreEntityImages"][0], {item["key"]: item["value"] for item in event["PostEntityImages"]}
+    assert before["key"] == "pre"
+    assert pairs(before["value"])["description"] == "draft"
+    assert pairs(after["AsynchronousStepPrimaryName"])["name"] == "not watched"
+    post = pairs(after["post"])
+    assert "description" not in post
+    assert post["totalamount"] == {"__type": f"Money:{CONTRACTS}", "Value": 1250.0}
+    assert (post["customerid"]["LogicalName"], post["customerid"]["Name"]) == ("account", "Adatum")
+    assert {"key": "totalamount", "value": "$1,250.00"} in after["post"]["FormattedValues"]
+
+
+def test_creates_and_deletes(dataverse: Dataverse, hook: Hook) -> None:
+    register(dataverse, hook, "Create", "account")
+    deleting = register(dataverse, hook, "Delete", "account")
+    image(dataverse, deleting, 0, "pre", "name")
+    row = dataverse.ok("POST", "accounts", {"name": "A"})
+    dataverse.ok("DELETE", f"accounts({row})")
+    created, deleted = told(dataverse, hook)
+    assert created["OutputParameters"] == [{"key": "id", "value": row}]
+    target = deleted["InputParameters"][0]["value"]
+    assert (target["__type"], target["Id"]) == (f"EntityReference:{CONTRACTS}", row)
+    assert pairs(deleted["PreEntityImages"][0]["value"])["name"] == "A"
+    assert deleted["PostEntityImages"] == []
+
+
+def test_lines_and_bulk_calls_are_heard_row_by_row(dataverse: Dataverse, hook: Hook) -> None:
+    register(dataverse, hook, "Update", "invoice", filteringattributes="totalamount")
+    account = dataverse.ok("POST", "accounts", {"name": "A"})
+    row = dataverse.ok("POST", "invoices", {"name": "I", "customerid_account@odata.bind": f"/accounts({account})"})
+    dataverse.ok("POST", "invoicedetails", {"quantity": 1, "priceperunit": 2, "invoiceid@odata.bind": f"/invoices({row})"})
+    (event,) = told(dataverse, hook)
+    assert (event["PrimaryEntityId"], event["Depth"]) == (row, 2)
+    targets = [{"@odata.type": "Microsoft.Dynamics.CRM.invoice", "invoiceid": row, "totalamount": 1}]
+    dataverse.ok("POST", "invoices/Microsoft.Dynamics.CRM.UpdateMultiple", {"Targets": targets})
+    assert len(told(dataverse, hook)) == 2
+
+
+def test_a_rolled_back_write_is_never_heard(dataverse: Dataverse, hook: Hook) -> None:
+    register(dataverse, hook, "Create", "account")
+    kind = {"@odata.type": "Microsoft.Dynamics.CRM.account"}
+    answer = dataverse.send("POST", "accounts/Microsoft.Dynamics.CRM.CreateMultiple", {"Targets": [kind | {"name": "a"}, kind | {"name": 5}]})
+    assert answer.status_code == 400
+    assert told(dataverse, hook) == []
+
+
+def test_a_webhook_is_tried_twice_and_only_for_gateway_errors(dataverse: Dataverse, hook: Hook) -> None:
+    register(dataverse, hook, "Create", "account")
+    hook.statuses = [503, 200]
+    dataverse.ok("POST", "accounts", {"name": "A"})
+    assert len(told(dataverse, hook)) == 2
+    assert dataverse.ok("GET", "asyncoperations")["value"] == []
+    hook.statuses = [500]
+    dataverse.ok("POST", "accounts", {"name": "B"})
+    assert len(told(dataverse, hook)) == 3
+    failed = dataverse.ok("GET", "asyncoperations?$filter=statuscode eq 31&$select=messagename,primaryentitytype")["value"]
+    assert [(job["messagename"], job["primaryentitytype"]) for job in failed] == [("Create", "account")]
+
+
+def test_a_synchronous_webhook_can_refuse_the_write(dataverse: Dataverse, hook: Hook) -> None:
+    register(dataverse, hook, "Create", "account", mode=0)
+    dataverse.ok("POST", "accounts", {"name": "A"})
+    hook.statuses = [400]
+    dataverse.fails(400, "0x80050201", "POST", "accounts", {"name": "B"})
+    assert len(dataverse.ok("GET", "accounts")["value"]) == 1
+
+
+def test_large_contexts_are_trimmed(dataverse: Dataverse, hook: Hook) -> None:
+    dataverse.table()
+    register(dataverse, hook, "Create", "savedquery")
+    dataverse.ok("POST", "savedqueries", {"name": "x", "returnedtypecode": "account", "querytype": 0, "layoutxml": "x" * 300_000})
+    (event,) = told(dataverse, hook)
+    headers = {name.lower(): value for name, value in hook.got[0][0].items()}
+    assert headers["x-ms-dynamics-msg-size-exceeded"] == "true"
+    assert not {"InputParameters", "PreEntityImages", "PostEntityImages", "ParentContext"} & event.keys()
+    assert event["PrimaryEntityName"] == "savedquery"
+
+
+def test_a_queue_needs_an_asynchronous_step_and_secrets_stay_inside(dataverse: Dataverse, hook: Hook) -> None:
+    step = register(dataverse, hook, "Create", "account")
+    queue = dataverse.ok("POST", "serviceendpoints", {
+        "name": "queue", "contract": 2, "authtype": 2, "messageformat": 2, "namespaceaddress": "sb://localhost:1", "path": "q",
+        "saskeyname": "k", "saskey": "s3cret",
+    })  # fmt: skip
+    read = dataverse.ok("GET", f"serviceendpoints({queue})")
+    assert read["issaskeyset"] is True
+    assert "s3cret" not in str(read)
+    bind = {"eventhandler_serviceendpoint@odata.bind": f"/serviceendpoints({queue})", "mode": 0}
+    dataverse.fails(400, "0x80040203", "PATCH", f"sdkmessageprocessingsteps({step})", bind)
+
+
+def test_event_faults_are_seeded(dataverse: Dataverse, hook: Hook) -> None:
+    register(dataverse, hook, "Create", "account")
+    dataverse.env.faults.set({"seed": 3, "event_lost": 0.5})
+    for number in range(20):
+        dataverse.ok("POST", "accounts", {"name": str(number)})
+    first = len(told(dataverse, hook))
+    assert 0 < first < 20
+    assert dataverse.env.faults.counts["event_lost"] == 20 - first
+    assert wait_until_empty(dataverse.env, 1)
