@@ -18,6 +18,7 @@ from .model import Model
 from .render.xml import braces, el, leaf, to_text
 from .rows import Program, plan_program
 from .tables import Action, plan_tables, wait_for_keys
+from .tracking import plan_tracking
 
 _UNFINISHED = "The installation is not finished: run the installer again."
 
@@ -90,6 +91,7 @@ def plan(client: DataverseClient, api: WebApi, model: Model, choices: Choices) -
         actions += plan_tables(api, model)
         if choices.interface:
             actions += plan_components(api, model, choices.interface)
+    actions += plan_tracking(api, model)
     if choices.queue:
         actions += plan_events(api, model, choices.queue, rotate_key=choices.rotate_key)
     if choices.application_user and choices.interface:

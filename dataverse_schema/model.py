@@ -266,6 +266,7 @@ class Solution(Source):
     publisher: Publisher
     endpoint: Endpoint
     options: tuple[Option, ...] = ()
+    change_tracking: tuple[str, ...] = ()
 
     @property
     def id(self) -> UUID:
