@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from connector.bus.change import Change, Subject
@@ -21,6 +22,14 @@ from connector.store import Commit, Store
 
 # A customer's session makes conflicts rare; a mass job or a lost lock may cause one or two.
 MAX_ATTEMPTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What would be decided about a change if it came now."""
+
+    change: Change
+    decision: Decision
 
 
 class Processor:
@@ -76,6 +85,22 @@ class Processor:
             self._send(further)
             return case.decision
         raise Transient(f"{change.subject} {change.row}: still in conflict after {MAX_ATTEMPTS} attempts")
+
+    def preview(self, change: Change) -> list[Preview]:
+        """What `process` would decide now, for the change's customer and all it would be passed on to. Writes nothing."""
+        previews, waiting, seen = [], [change], set[str]()
+        while waiting:
+            looked_at = waiting.pop(0)
+            if looked_at.session in seen:
+                continue
+            seen.add(looked_at.session)
+            _, case = self._decided(looked_at, behind=False, attempt=0, refusal=None)
+            if case.decision.outcome is not Outcome.NOTHING and case.membership:
+                # The membership may be behind its ledger: then it only seems that there is something to do.
+                _, case = self._decided(looked_at, behind=True, attempt=0, refusal=None)
+            previews.append(Preview(looked_at, case.decision))
+            waiting += [looked_at.forwarded(customer) for customer in case.forward]
+        return previews
 
     def _decided(
         self, change: Change, behind: bool, attempt: int, refusal: Terminal | None

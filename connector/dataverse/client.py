@@ -25,9 +25,13 @@ BULK_TIMEOUT = 120.0  # seconds; a thousand rows take some twenty
 
 
 class Page(list[Row]):
-    """Rows of one page. ``delta_link`` is on the last page when changes were tracked: read it next time."""
+    """Rows of one page. ``delta_link`` is on the last page when changes were tracked: read it next time.
+
+    ``next_link`` is on all others: where a reader that must stop here can go on later.
+    """
 
     delta_link: str | None = None
+    next_link: str | None = None
 
 
 class DataverseClient:
@@ -145,7 +149,7 @@ class DataverseClient:
     def pages(
         self, path: str, *, max_page_size: int = 5000, annotations: str = "", track_changes: bool = False
     ) -> Iterator[Page]:
-        """The rows of a query, page by page. ``path`` may also be a delta link of an earlier last page."""
+        """The rows of a query, page by page. ``path`` may also be a link of an earlier page."""
         wishes = [f"odata.maxpagesize={max_page_size}"]
         if annotations:
             wishes.append(f'odata.include-annotations="{annotations}"')
@@ -157,8 +161,8 @@ class DataverseClient:
             found = self.request("GET", link, headers=headers).json()
             page = Page(found["value"])
             page.delta_link = found.get("@odata.deltaLink")
+            page.next_link = link = found.get("@odata.nextLink")
             yield page
-            link = found.get("@odata.nextLink")
 
     def create_multiple(self, entity_set: str, table: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         """Create rows of the table with logical name ``table`` in one call, all or nothing; their ids in order.

@@ -43,3 +43,19 @@ class NoticeStatus(IntEnum):
     NONE = _FIRST
     WAITING = _FIRST + 1
     SENT = _FIRST + 2
+
+
+class BulkKind(IntEnum):
+    EXPIRY = _FIRST
+    REVIEW = _FIRST + 1
+    BACKFILL = _FIRST + 2
+    SWEEP = _FIRST + 3
+
+
+class BulkStatus(IntEnum):
+    DRAFT = _FIRST
+    RUNNING = _FIRST + 1
+    PAUSED = _FIRST + 2
+    DONE = _FIRST + 3
+    CANCELLED = _FIRST + 4
+    FAILED = _FIRST + 5

@@ -55,3 +55,16 @@ def unreadable_write(body: str, *, queue: str, error: str, now: datetime) -> Ups
         "loy_occurredon": now.replace(microsecond=0),
     }
     return Upsert(log_path(derived_id("unreadable", queue, body)), row)
+
+
+def report_write(operation: str, message: str, *, did_something: bool, now: datetime) -> Upsert:
+    """The log row of a run over many changes, in one sentence."""
+    outcome = Outcome.APPLIED if did_something else Outcome.NOTHING
+    row = {
+        "loy_name": message[:400],
+        "loy_outcome": OUTCOME[outcome],
+        "loy_operation": operation,
+        "loy_message": message[:4000],
+        "loy_occurredon": now.replace(microsecond=0),
+    }
+    return Upsert(log_path(derived_id(operation, now.isoformat())), row)

@@ -1,0 +1,243 @@
+"""Finds what events missed: reads Dataverse's change tracking and posts changes for rows whose ledger differs.
+
+A sweep goes on where the last one stopped. Its cursor, the link of each table, is kept on a bulk run row after every page, so
+a run may end at any time. Without a cursor, or when Dataverse has forgotten the one we have (a week by default), every row is
+looked at, and every invoice that has points in the ledger and is no more.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import batched
+
+from connector.bus import Change, Subject
+from connector.bus.change import TABLES
+from connector.dataverse import DataverseClient, Forbidden, Get, Terminal, Unauthorized, Upsert
+from connector.dataverse.client import Page
+from connector.dataverse.odata import any_of, text
+from connector.differences import differences
+from connector.identity import derived_id
+from connector.loyalty.decisions import Outcome
+from connector.loyalty.ledger import Kind
+from connector.processing import Preview, Processor
+from connector.rows.choices import KIND, OUTCOME, AdjustmentStatus, BulkKind, BulkStatus, RedemptionStatus
+from connector.rows.log import report_write
+from connector.rows.programs import Programs
+from connector.rows.values import Row
+
+_PAGE = 1000
+_IDS = 200  # ids in one condition
+_TRACKED = {
+    Subject.INVOICE: "invoices?$select=invoiceid",
+    Subject.REDEMPTION: "loy_redemptions?$select=loy_status",
+    Subject.ADJUSTMENT: "loy_adjustments?$select=loy_status",
+}
+_WAITING = {
+    Subject.REDEMPTION: RedemptionStatus.REQUESTED.value,
+    Subject.ADJUSTMENT: AdjustmentStatus.REQUESTED.value,
+}
+_EARNED = f"loy_entries?$select=loy_cause&$filter=loy_kind eq {KIND[Kind.EARN]}"
+_DELETED = "deleted"  # the cursor of the look through the ledger for invoices that are no more
+
+
+@dataclass(slots=True)
+class SweepReport:
+    """`examined` counts rows, `posted` the changes sent, by what they are about; `full` tells why every row was looked at."""
+
+    full: str = ""
+    finished: bool = False
+    examined: Counter[str] = field(default_factory=Counter)
+    posted: Counter[str] = field(default_factory=Counter)
+    parked_before: int = 0
+    before_programme: int = 0
+
+    def __str__(self) -> str:
+        scope = f"every row ({self.full})" if self.full else "changes since the last sweep"
+        looked = ", ".join(f"{n} {what}" for what, n in self.examined.items()) or "nothing new"
+        sentence = f"Sweep of {scope}: looked at {looked}; {_posted(self.posted)}."
+        if self.parked_before:
+            sentence += f" {self.parked_before} are parked already."
+        if self.before_programme:
+            sentence += f" {self.before_programme} invoices have no earn rule on their date and were left alone."
+        return sentence if self.finished else sentence + " It goes on at the next run."
+
+
+def _posted(posted: Counter[str]) -> str:
+    if not posted:
+        return "the ledger had missed nothing"
+    return "the ledger had missed " + ", ".join(f"{n} {what}" for what, n in posted.items()) + ", sent now"
+
+
+class Sweep:
+    """`send` puts changes on their queue; `clock` tells aware UTC time."""
+
+    def __init__(
+        self,
+        client: DataverseClient,
+        programs: Programs,
+        processor: Processor,
+        send: Callable[[Sequence[Change]], None],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._client = client
+        self._programs = programs
+        self._processor = processor
+        self._send = send
+        self._clock = clock
+
+    def run(
+        self,
+        *,
+        full: bool = False,
+        dry_run: bool = False,
+        enough: Callable[[], bool] = lambda: False,
+        found: Callable[[Preview], None] = lambda preview: None,
+    ) -> SweepReport:
+        """Look until everything was seen or `enough`; `found` hears of each difference. A dry run posts and keeps nothing.
+
+        Unusable when the programme is incomplete: then every invoice would only be parked.
+        """
+        started = self._clock()
+        run = _Run(self._client, self._processor, SweepReport(), f"sweep {started:%Y-%m-%dT%H:%M:%S}", found)
+        path = f"loy_bulkruns({derived_id('sweep', self._programs.current().code)})"
+        cursor: dict[str, str] = {} if full else self._cursor(path)
+        if full:
+            run.report.full = "asked for"
+        elif _DELETED in cursor:
+            run.report.full = "begun before"
+        examined = 0
+        for previews in run.pages(cursor):
+            if not dry_run:
+                self._send([preview.change for preview in previews])
+                self._keep(path, run.report, cursor, started, BulkStatus.RUNNING)
+            # Pages without rows come at the start of every run: a run gets beyond them.
+            if run.report.examined.total() > examined and enough():
+                break
+            examined = run.report.examined.total()
+        else:
+            run.report.finished = True
+        if not dry_run:
+            status = BulkStatus.DONE if run.report.finished else BulkStatus.PAUSED
+            self._keep(path, run.report, cursor, started, status)
+            if run.report.examined:
+                did = bool(run.report.posted)
+                self._client.commit([report_write("sweep", str(run.report), did_something=did, now=started)])
+        return run.report
+
+    def _cursor(self, path: str) -> dict[str, str]:
+        row = self._client.get(f"{path}?$select=loy_cursor")
+        return dict(json.loads(row["loy_cursor"] or "{}")) if row else {}
+
+    def _keep(
+        self, path: str, report: SweepReport, cursor: dict[str, str], started: datetime, status: BulkStatus
+    ) -> None:
+        row = {
+            "loy_name": "Sweep over change tracking",
+            "loy_kind": BulkKind.SWEEP.value,
+            "loy_status": status.value,
+            "loy_asof": started.date(),
+            "loy_examined": report.examined.total(),
+            "loy_posted": report.posted.total(),
+            "loy_cursor": json.dumps(cursor),
+        }
+        self._client.commit([Upsert(path, row)])
+
+
+@dataclass(slots=True)
+class _Run:
+    client: DataverseClient
+    processor: Processor
+    report: SweepReport
+    cause: str
+    found: Callable[[Preview], None]
+
+    def pages(self, cursor: dict[str, str]) -> Iterator[list[Preview]]:
+        """What must be posted, page by page. The cursor is moved before a page is given out, and is kept after it was sent."""
+        for subject in _TRACKED:
+            for page in self._tracked(subject, cursor):
+                yield self._differing(subject, _ids(subject, page))
+        if _DELETED in cursor:
+            for page in self.client.pages(cursor[_DELETED], max_page_size=_PAGE):
+                previews = self._differing(Subject.INVOICE, self._gone(page), "invoices deleted")
+                if page.next_link:
+                    cursor[_DELETED] = page.next_link
+                else:
+                    del cursor[_DELETED]
+                yield previews
+
+    def _tracked(self, subject: Subject, cursor: dict[str, str]) -> Iterator[Page]:
+        """Pages of changed rows; of all rows when there is no link, or Dataverse does not take ours any more."""
+        table = TABLES[subject]
+        link = cursor.get(table)
+        if link:
+            try:
+                yield from self._read(link, table, cursor)
+                return
+            except (Forbidden, Unauthorized):
+                raise
+            except Terminal as error:
+                self.report.full = f"{table}: {error.message.rstrip('.')}"
+        elif not self.report.full:
+            self.report.full = "the first sweep"
+        if subject is Subject.INVOICE:
+            cursor[_DELETED] = _EARNED
+        yield from self._read(_TRACKED[subject], table, cursor)
+
+    def _read(self, link: str, table: str, cursor: dict[str, str]) -> Iterator[Page]:
+        for page in self.client.pages(link, max_page_size=_PAGE, track_changes=True):
+            cursor[table] = page.next_link or page.delta_link or ""
+            yield page
+
+    def _gone(self, page: Page) -> list[str]:
+        """Invoices that earned points and do not exist."""
+        ids = sorted({row["loy_cause"].removeprefix("invoice:") for row in page})
+        gone = set(ids)
+        for some in batched(ids, _IDS, strict=False):
+            rows = self.client.read(Get(f"invoices?$select=invoiceid&$filter={any_of('invoiceid', some)}"))[0]
+            gone -= {row["invoiceid"] for row in rows}
+        return sorted(gone)
+
+    def _differing(self, subject: Subject, ids: list[str], what: str = "") -> list[Preview]:
+        what = what or f"{subject}s"
+        if ids:
+            self.report.examined[what] += len(ids)
+        changes = [Change.about(subject, row_id, None, cause=self.cause) for row_id in ids]
+        previews = [preview for preview in differences(self.processor, changes) if self._to_post(preview)]
+        for preview in previews:
+            self.report.posted[what] += 1
+            self.found(preview)
+        return previews
+
+    def _to_post(self, preview: Preview) -> bool:
+        """Parking again what is parked, or an invoice from before the programme began, would help nobody."""
+        if preview.decision.outcome is not Outcome.PARKED:
+            return True
+        if preview.decision.reason == "no_rule":
+            self.report.before_programme += 1
+            return False
+        parked = (
+            f"loy_integrationlogs?$select=loy_outcome&$top=1&$filter=loy_recordid eq {text(preview.change.row)}"
+            f" and loy_outcome eq {OUTCOME[Outcome.PARKED]}"
+        )
+        if self.client.get(parked):
+            self.report.parked_before += 1
+            return False
+        return True
+
+
+def _ids(subject: Subject, page: Page) -> list[str]:
+    """Rows of a page that may need something: of redemptions and adjustments those that still wait."""
+    id_column = f"{TABLES[subject]}id"
+    found = []
+    for row in page:
+        if "reason" in row:
+            found += [row["id"]] if subject is Subject.INVOICE else []
+        elif _waits(subject, row):
+            found.append(row[id_column])
+    return found
+
+
+def _waits(subject: Subject, row: Row) -> bool:
+    return subject not in _WAITING or row["loy_status"] == _WAITING[subject]
