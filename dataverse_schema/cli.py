@@ -6,9 +6,12 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from connector.dataverse import ClientSecretTokens, DataverseClient
+from connector.doctor import examine
+from connector.findings import Level
 from connector.settings import Settings, SettingsError, read_settings
 
 from .api import InstallError, explained
@@ -45,6 +48,8 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.
                 uninstall(client, model, interface, with_data=arguments.with_data, dry_run=arguments.dry_run)
             else:
                 deploy(client, model, _choices(arguments, model, settings, environment), dry_run=arguments.dry_run)
+                if arguments.doctor and not arguments.dry_run:
+                    return _doctor(client, settings)
         return 0
     except (InstallError, SettingsError, SourceError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -64,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--application-user", metavar="CLIENT_ID", help="who gets the connector's role; default: DATAVERSE_CLIENT_ID"
     )
+    command.add_argument("--doctor", action="store_true", help="end with the doctor; its WRONG is exit status 1")
     command.add_argument("--tables-only", action="store_true", help="no forms, views, roles, app and command")
     command.add_argument("--no-events", action="store_true", help="leave service endpoint and steps alone")
     command.add_argument("--rotate-key", action="store_true", help="write the queue's key again")
@@ -95,6 +101,14 @@ def _reference(arguments: argparse.Namespace, model: Model) -> int:
         print(f"error: out of date: {', '.join(outdated)}; run python -m dataverse_schema reference", file=sys.stderr)
         return 1
     return 0
+
+
+def _doctor(client: DataverseClient, settings: Settings) -> int:
+    worst = 0
+    for finding in examine(client, settings, Path.cwd(), lambda: datetime.now(UTC)):
+        print(finding, flush=True)
+        worst = max(worst, int(finding.level is Level.WRONG))
+    return worst
 
 
 def _choices(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from connector.dataverse import Create, DataverseClient
+from dataverse_schema import metadata
 from dataverse_schema.api import InstallError, WebApi
 from dataverse_schema.deploy import Choices, deploy
 from dataverse_schema.interface import Interface
@@ -346,6 +347,17 @@ def test_a_column_of_another_type_is_named_before_anything_is_changed(client: Da
     client.request("POST", "EntityDefinitions(LogicalName='account')/Attributes", text)
     with pytest.raises(
         InstallError, match="loy_pointsbalance of account exists already, as String; the connector needs Integer"
+    ):
+        install(client, model, Choices())
+    assert rows(client, "solutions?$filter=uniquename eq 'LoyaltyConnector'") == []
+
+
+def test_a_table_of_another_kind_is_named_before_anything_is_changed(client: DataverseClient, model: Model) -> None:
+    table = next(table for table in model.own_tables if table.logical_name == "loy_program")
+    body = metadata.table_body(table, 1033) | {"OwnershipType": "UserOwned"}
+    client.request("POST", "EntityDefinitions", body)
+    with pytest.raises(
+        InstallError, match="loy_program exists already and is UserOwned; the connector needs OrganizationOwned"
     ):
         install(client, model, Choices())
     assert rows(client, "solutions?$filter=uniquename eq 'LoyaltyConnector'") == []
