@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -20,6 +21,7 @@ from local.solutions import actions as _solutions  # noqa: F401 - registers its 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
+log = logging.getLogger(__name__)
 Authenticate = Callable[[str | None], Identity]
 LARGEST_BODY = 128 * 1024 * 1024
 _API = re.compile(r"/api/data/v(?:8\.[0-2]|9\.[0-2])(?:/(.*))?", re.DOTALL)
@@ -78,6 +80,11 @@ class Application:
             response = Response(401, b"", {"WWW-Authenticate": challenge})
         except Fault as fault:
             response = error(fault)
+        except (ConnectionLost, KeyboardInterrupt, SystemExit):
+            raise
+        except Exception:
+            log.exception("request %s: %s %s", started, method, path[:200])
+            response = error(Fault(500, "0x80040216", "An unexpected error occurred."))
         response.headers["REQ_ID"] = started
         response.headers["x-ms-service-request-id"] = started
         self.env.meter.status(response.status)
