@@ -76,8 +76,11 @@ class Shop:
             row["customerid_account@odata.bind"] = f"/accounts({account})"
         self.client.commit([Create("invoices", row)])
         if pay:
-            self.client.commit([Update(f"invoices({invoice})", PAID)])
+            self.pay(invoice)
         return invoice
+
+    def pay(self, invoice: str) -> None:
+        self.client.commit([Update(f"invoices({invoice})", PAID)])
 
     def give(self, account: str, points: int, months: int) -> None:
         """Points with a lifetime of their own."""

@@ -69,7 +69,7 @@
         return [line[0], line[1], format.money(Number(line[2]), currency), format.points(line[3])];
       }).concat((why.excluded || []).map(function (line) {
         return [line[0], line[1], format.money(Number(line[2]), currency), say("explain.excluded", {})];
-      }));
+      })).sort(function (a, b) { return a[0].localeCompare(b[0], undefined, { numeric: true }); });
       return lines.length ? Loyalty.dom.table(say("explain.lines", {}),
         [say("column.line", {}), say("column.category", {}), say("column.net", {}), say("column.points", {})], lines, [2, 3]) : null;
     },

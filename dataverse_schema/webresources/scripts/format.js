@@ -47,7 +47,7 @@
 
     // Text as typed -> millionths as a whole number, or null. Money is never added up as a fraction.
     parseMicros: function (text) {
-      const plain = text.trim().split(this._group).join("").replace(/[\s'\u00a0\u202f]/g, "").replace(this._decimal, ".");
+      const plain = text.trim().split(this._group).join("").replace(/[\s'\u2019\u00a0\u202f]/g, "").replace(this._decimal, ".");
       return /^\d{1,9}(\.\d{0,6})?$/.test(plain) ? Math.round(Number(plain) * MICRO) : null;
     },
 

@@ -1,0 +1,145 @@
+"""The admin: from a parked event to the entry it should have been; and a salesperson who may do neither."""
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
+
+from playwright.sync_api import expect
+
+from connector.dataverse import Update
+from tests.browser.conftest import PAID, Desks, Shop
+from tests.stack import wait_until
+
+PARKED = re.compile("customerid: there is no customer")
+
+
+def test_a_parked_event_is_looked_at_repaired_and_resumed(desk: Desks, shop: Shop) -> None:
+    account = shop.account("Repaired Ltd")
+    invoice = shop.invoice(None, "120.00", pay=False)
+    admin = desk("Adam Admin")
+    page = admin.log()
+    page.get_by_role("searchbox").fill(invoice)
+    page.get_by_role("searchbox").press("Enter")
+    row = page.locator("#body tr[data-id]")
+    expect(row).to_have_count(1)
+    expect(row).to_contain_text("Parked")
+    expect(row).to_contain_text("Set customerid to an account or contact; then resume.")
+
+    row.get_by_role("checkbox").check()
+    page.get_by_role("button", name="Check first").click()
+    expect(page.locator("#findings")).to_contain_text("probably park it again: nothing has changed since")
+    page.get_by_role("button", name="Resume").click()
+    expect(page.locator("#notice")).to_contain_text("1 row was parked again")
+
+    row.get_by_role("button", name=PARKED).click()
+    trace = page.locator(".trace")
+    expect(trace.get_by_role("link", name="Invoice")).to_have_attribute(
+        "href", re.compile(f"etn=invoice&id={invoice}$")
+    )
+    expect(trace).to_contain_text("Event: Create")
+    expect(trace).to_contain_text("No entry in the ledger.")
+
+    # Both times are in whole seconds: the repair must be seen to come later.
+    parked = datetime.now(UTC)
+    wait_until(lambda: datetime.now(UTC) - parked > timedelta(seconds=1.1), about="another second")
+    bind = {"customerid_account@odata.bind": f"/accounts({account})"}
+    shop.client.commit([Update(f"invoices({invoice})", bind | PAID)])
+    row.get_by_role("checkbox").check()
+    page.get_by_role("button", name="Check first").click()
+    expect(page.locator("#findings")).to_contain_text("decide anew: the record or the programme has changed since")
+    page.get_by_role("button", name="Resume").click()
+    expect(page.locator("#notice")).to_contain_text("1 row is settled.")
+    shop.wait_for(account, 120)
+    page.get_by_role("tab", name="Everything").click()
+    applied = page.locator("#body tr[data-id]").filter(has_text="120 points earned")
+    applied.get_by_role("button").click()
+    expect(page.locator(".trace")).to_contain_text("Entry 1 of the ledger: +120, Earned with invoice")
+
+
+def test_many_rows_are_resumed_together(desk: Desks, shop: Shop) -> None:
+    invoices = [shop.invoice(None, "10.00", pay=False) for _ in range(5)]
+    page = desk("Adam Admin").log()
+    expect(page.get_by_role("tab", name=re.compile(r"Needs attention \(([5-9]|\d\d+)\)"))).to_be_visible()
+    account = shop.account("Bulk Repair Ltd")
+    bind = {"customerid_account@odata.bind": f"/accounts({account})"}
+    for invoice in invoices:
+        shop.client.commit([Update(f"invoices({invoice})", bind | PAID)])
+    shop.wait_for(account, 50)
+    page.reload()
+    page.get_by_label("Choose all").check()
+    count = page.locator("#body input[type=checkbox]:checked").count()
+    assert count >= 5
+    page.get_by_role("button", name="Resume").click()
+    expect(page.locator("#notice")).to_contain_text("settled")
+    # Their points were there already: nothing is booked twice.
+    assert shop.balance(account) == 50
+
+
+def test_bulk_runs_show_their_state_and_move_on_by_themselves(desk: Desks, shop: Shop) -> None:
+    run = shop.client.request("POST", "loy_bulkruns", {"loy_name": "Night of points", "loy_kind": 482100000,
+                                                       "loy_status": 482100001, "loy_asof": "2026-11-30"})  # fmt: skip
+    path = run.headers["odata-entityid"].partition("/v9.2/")[2]
+    page = desk("Adam Admin").log()
+    page.get_by_role("tab", name="Bulk runs").click()
+    card = page.locator("article").filter(has_text="Night of points")
+    expect(card).to_contain_text("Running")
+    expect(card).to_contain_text("Nov 30, 2026")
+    shop.client.commit([Update(path, {"loy_status": 482100003})])
+    expect(card).to_contain_text("Done")
+
+
+def test_a_salesperson_may_neither_see_nor_redeem(desk: Desks, shop: Shop) -> None:
+    account = shop.member("Not For Sam Ltd", 100)
+    sam = desk("Sam Salesperson")
+    page = sam.open_record("account", account)
+    expect(page.get_by_role("heading", name="Not For Sam Ltd")).to_be_visible()
+    expect(page.get_by_role("button", name="Customer Redemption")).to_have_count(0)
+    expect(page.get_by_role("link", name="What happened")).to_have_count(0)
+    page = sam.dialog(account)
+    expect(page.locator("#notice")).to_contain_text("Your security role does not let you see this customer's points.")
+    expect(page.locator("#ask")).to_be_hidden()
+    # Whatever the screen offers: Dataverse refuses.
+    row = {"loy_requestid": "sam-1", "loy_type": 482100000, "loy_points": 1}
+    answer = page.request.post(f"{sam.url}/api/data/v9.2/loy_redemptions", data=row)
+    assert (answer.status, answer.json()["error"]["code"]) == (403, "0x80040220")
+    page.goto(f"{sam.url}/WebResources/loy_/log.html?userlcid=1033")
+    expect(page.locator("#notice")).to_contain_text("Your security role does not let you do this.")
+
+
+def test_a_clerk_cannot_complete_a_redemption_by_hand(desk: Desks, shop: Shop) -> None:
+    account = shop.member("No Shortcut Ltd", 100)
+    shop.ask(account, 999)
+    clerk = desk("Clara Clerk")
+    (row,) = shop.redemptions(account)
+    path = f"{clerk.url}/api/data/v9.2/loy_redemptions({row['loy_redemptionid']})"
+    answer = clerk.page.request.patch(path, data={"loy_status": 482100001, "loy_transactioncode": "AAA-AAA-AAA"})
+    assert answer.status == 403
+
+
+def test_the_shell_passes_nothing_on_for_strangers(desk: Desks, shop: Shop) -> None:
+    clerk = desk("Clara Clerk")
+    stranger = clerk.context.browser.new_context(ignore_https_errors=True)  # type: ignore[union-attr]
+    try:
+        assert stranger.request.get(f"{clerk.url}/api/data/v9.2/accounts").status == 401
+        assert stranger.request.get(f"{clerk.url}/WebResources/loy_/redeem.html").status == 401
+    finally:
+        stranger.close()
+    elsewhere = clerk.page.request.post(
+        f"{clerk.url}/api/data/v9.2/loy_redemptions", data={}, headers={"Origin": "https://elsewhere.example"}
+    )
+    assert elsewhere.status == 403
+    # Nobody becomes somebody else by a header.
+    me = clerk.page.request.get(f"{clerk.url}/api/data/v9.2/WhoAmI").json()["UserId"]
+    admin = desk("Adam Admin").page.request.get(f"{clerk.url}/api/data/v9.2/WhoAmI").json()["UserId"]
+    forged = clerk.page.request.get(f"{clerk.url}/api/data/v9.2/WhoAmI", headers={"MSCRMCallerID": admin})
+    assert forged.json()["UserId"] == me != admin
+
+
+def test_a_page_asked_for_a_stranger_record_says_so(desk: Desks, shop: Shop) -> None:
+    clerk = desk("Clara Clerk")
+    for data in ("", "{", json.dumps({"id": "x' or 1", "table": "account"}), json.dumps({"table": "invoice"})):
+        clerk.page.goto(f"{clerk.url}/WebResources/loy_/redeem.html?data={quote(data)}")
+        expect(clerk.page.locator("#notice")).to_contain_text("Open this page with the command")
+    page = clerk.dialog("00000000-0000-0000-0000-00000000dead")
+    expect(page.locator("#notice")).to_contain_text("This record does not exist any more.")
