@@ -26,7 +26,7 @@ _DASHBOARD, _MAIN, _QUICK_VIEW = 0, 2, 6
 _ACTIVE = 1
 _DEPTHS = {"Basic": 1, "Local": 2, "Deep": 4, "Global": 8}
 # appaction: a button on the form of one table that calls JavaScript with the form.
-_ONE_TABLE, _ON_FORM, _BUTTON, _JAVASCRIPT, _PASS_FORM = 1, 0, 0, 2, '[{"type":5}]'
+_ONE_TABLE, _ON_FORM, _JAVASCRIPT, _PASS_FORM = 1, 0, 2, '[{"type":5}]'
 
 
 def plan_components(api: WebApi, model: Model, interface: Interface) -> Iterator[Action]:
@@ -365,4 +365,18 @@ def _commands(api: WebApi, interface: Interface) -> Iterator[Action]:
             "OnClickEventJavaScriptWebResourceId@odata.bind": f"/webresourceset({library.id})",
         }
         title = f"{command.label} on {table}"
-        yield from _ensure(api, "command", "appactions", "appactionid", row_id, title, wanted, named_by="uniquename")
+        key = ("appactions", "appactionid", row_id)
+        if _find(api, *key, "uniquename", wanted) is None:
+            yield _create_command(table, {"appactionid": str(row_id)} | wanted, title)
+        else:
+            yield from _ensure(api, "command", *key, title, wanted, named_by="uniquename")
+
+
+def _create_command(table: str, row: Json, title: str) -> Action:
+    def run(api: WebApi) -> None:
+        # `contextvalue` names the table and `ContextEntity` points to it; the second is a row of the table of tables.
+        tables = api.rows(f"entities?$select=entityid&$filter=logicalname eq {text(table)}")
+        context = {"ContextEntity@odata.bind": f"/entities({tables[0]['entityid']})"} if tables else {}
+        api.create("appactions", row | context)
+
+    return Action(f"Create command {title}", run)

@@ -38,6 +38,8 @@ class EmptyEnvironment:
             return Answer({"value": []} if "/" in path else {"LogicalName": "x"})
         if path.startswith("businessunits"):
             return Answer({"value": [{"businessunitid": "root"}]})
+        if path.startswith("entities?"):
+            return Answer({"value": [{"entityid": f"id of {path.rpartition(' ')[2]}"}]})
         if path.startswith("privileges"):
             return Answer({"value": [{"name": name, "privilegeid": name} for name in self.privileges]})
         if "(" in path.partition("?")[0]:

@@ -290,6 +290,16 @@ def test_install_and_package_have_the_same_roles_pages_and_variables(
     }
 
 
+def test_the_modern_command_is_bound_to_its_table_and_script(installed: EmptyEnvironment, interface: Interface) -> None:
+    library = next(resource for resource in interface.web_resources if resource.name == interface.command.library)
+    commands = {row["contextvalue"]: row for row in installed.posted("appactions")}
+    assert set(commands) == {"account", "contact"}
+    for table, row in commands.items():
+        assert row["uniquename"].startswith("loy_")
+        assert row["ContextEntity@odata.bind"] == f"/entities(id of '{table}')"
+        assert row["OnClickEventJavaScriptWebResourceId@odata.bind"] == f"/webresourceset({library.id})"
+
+
 # How the two describe the same thing. Package words on the left, words of the Web API on the right.
 TYPES = {
     "nvarchar": "String",
