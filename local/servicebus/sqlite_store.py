@@ -8,7 +8,7 @@ from pathlib import Path
 
 from local.servicebus.amqp.message import Content, parse
 from local.servicebus.model.message import Message, MessageState
-from local.servicebus.model.store import Saved
+from local.servicebus.model.store import Saved, StoreError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS queue (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, next_sequence INTEGER NOT NULL);
@@ -30,10 +30,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class SqliteStore:
-    """Changes are collected and written by commit() in one transaction, the last change of a row only.
-
-    A commit that fails (sqlite3.Error) has done nothing; the next one tries again.
-    """
+    """Changes are collected and written by commit() in one transaction, the last change of a row only."""
 
     def __init__(self, path: Path) -> None:
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1)
@@ -89,10 +86,10 @@ class SqliteStore:
             return
         try:
             self._write()
-        except sqlite3.Error:
+        except sqlite3.Error as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            raise
+            raise StoreError(str(error)) from error
         self._messages.clear()
         self._sequences.clear()
         self._sessions.clear()

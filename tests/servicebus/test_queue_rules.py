@@ -6,8 +6,8 @@ import pytest
 
 from local.servicebus.model.errors import ArgumentError, MessageLockLost, MessageNotFound, NotAllowed, NotFound
 from local.servicebus.model.message import MessageState, Outcome
-from local.servicebus.model.queue import Failure
 from local.servicebus.model.settings import QueueSettings
+from local.servicebus.model.world import Failure
 from tests.servicebus.model import START, Note, Reader, World, draft, text, token
 
 LOCK = timedelta(seconds=30)

@@ -17,8 +17,9 @@ from local.servicebus.gateway.envelope import draft, encoded, ticks
 from local.servicebus.model.errors import InvalidField, NotAllowed, ServiceBusError
 from local.servicebus.model.message import Message, Outcome
 from local.servicebus.model.namespace import Entity, Queue
-from local.servicebus.model.queue import Failure, PlainQueue
+from local.servicebus.model.queue import PlainQueue
 from local.servicebus.model.sessions import DEFAULT_ACCEPT_WAIT, Session, SessionQueue
+from local.servicebus.model.world import Failure
 
 SESSION_FILTER = "com.microsoft:session-filter"
 _TIMEOUT = "com.microsoft:timeout"

@@ -14,9 +14,9 @@ from local.servicebus.gateway.requests import Answer
 from local.servicebus.model.errors import ArgumentError, NotAllowed, ServiceBusError, SessionLockLost
 from local.servicebus.model.message import Outcome
 from local.servicebus.model.namespace import Entity
-from local.servicebus.model.queue import Failure
 from local.servicebus.model.sessions import Session, SessionQueue
 from local.servicebus.model.topic import Topic
+from local.servicebus.model.world import Failure
 
 _ALL_SESSIONS = 253_402_300_800_000  # year 10000: every session with messages or state
 _MAX_ANSWER = 1 << 20  # bytes of messages in one answer to peek

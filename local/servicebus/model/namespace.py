@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from local.servicebus.model.agenda import Agenda, Clock
 from local.servicebus.model.errors import NotAllowed, NotFound
 from local.servicebus.model.message import Draft
-from local.servicebus.model.queue import DeadLetterQueue, PlainQueue, World
+from local.servicebus.model.queue import DeadLetterQueue, PlainQueue
 from local.servicebus.model.sessions import SessionQueue
 from local.servicebus.model.settings import QueueSettings, TopicSettings
 from local.servicebus.model.store import Store
 from local.servicebus.model.topic import Topic
+from local.servicebus.model.world import World
 
 type Queue = PlainQueue | SessionQueue
 type Entity = Queue | Topic

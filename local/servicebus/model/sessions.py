@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 from local.servicebus.model.agenda import Appointment
+from local.servicebus.model.base import BaseQueue, Graves
 from local.servicebus.model.errors import (
     AcceptTimeout,
     NotAllowed,
@@ -18,8 +19,8 @@ from local.servicebus.model.errors import (
     SessionLockLost,
 )
 from local.servicebus.model.message import Draft, Lock, Message, MessageLog, MessageState, Outcome
-from local.servicebus.model.queue import BaseQueue, Consumer, DeadLetterQueue, Failure, World
 from local.servicebus.model.settings import QueueSettings
+from local.servicebus.model.world import Consumer, Failure, World
 
 LOCK_GRACE = timedelta(
     seconds=1
@@ -61,7 +62,7 @@ class Session:
 class SessionQueue(BaseQueue):
     """Free sessions with messages wait in a queue of their own, in the order in which they became free and non-empty."""
 
-    def __init__(self, name: str, settings: QueueSettings, world: World, dead_letters: DeadLetterQueue | None) -> None:
+    def __init__(self, name: str, settings: QueueSettings, world: World, dead_letters: Graves | None) -> None:
         super().__init__(name, settings, world, dead_letters)
         self._sessions: dict[str, Session] = {}
         self._ready: OrderedDict[str, Session] = OrderedDict()

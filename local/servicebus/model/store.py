@@ -20,6 +20,10 @@ class Saved:
     remembered: dict[str, datetime] = field(default_factory=dict)
 
 
+class StoreError(Exception):
+    """Nothing of a commit was written; the next commit tries again."""
+
+
 class Store(Protocol):
     """Changes become durable together at commit()."""
 
@@ -38,7 +42,9 @@ class Store(Protocol):
 
     def forget(self, queue: str, message_id: str) -> None: ...
 
-    def commit(self) -> None: ...
+    def commit(self) -> None:
+        """Raises StoreError."""
+        ...
 
 
 class NoStore:

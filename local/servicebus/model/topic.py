@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
+from local.servicebus.model.base import BaseQueue
 from local.servicebus.model.message import Draft, Message
-from local.servicebus.model.queue import BaseQueue, PlainQueue, World
+from local.servicebus.model.queue import PlainQueue
 from local.servicebus.model.sessions import SessionQueue
 from local.servicebus.model.settings import QueueSettings, Rule, TopicSettings
+from local.servicebus.model.world import World
 
 type Subscription = PlainQueue | SessionQueue
 
