@@ -93,7 +93,7 @@ class Bench:
 
 
 def member(number: int) -> str:
-    return str(uuid.UUID(int=(number << 64) | 0x4000_8000_0000_0000_0000_0000))
+    return str(uuid.UUID(int=(number << 96) | 0x4000_8000_0000_0000_0000))
 
 
 def membership_row(number: int) -> dict[str, Any]:

@@ -63,10 +63,12 @@ def _value(text: str) -> Any:
     if text.startswith("'") and text.endswith("'"):
         return text[1:-1].replace("''", "'")
     if text.startswith(("{", "[")):
-        try:
-            return json.loads(text.replace("'", '"'))
-        except ValueError:
-            raise bad_request("A parameter value is no valid JSON.") from None
+        for candidate in (text, text.replace("'", '"')):  # single quotes are accepted too
+            try:
+                return json.loads(candidate)
+            except (ValueError, RecursionError):
+                continue
+        raise bad_request("A parameter value is no valid JSON.")
     return {"true": True, "false": False, "null": None}.get(text, int(text) if text.lstrip("-").isdigit() else text)
 
 

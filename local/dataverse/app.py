@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from local.dataverse import batch, merging, metadata_actions, role_actions  # noqa: F401 - they register their actions
+from local.dataverse import batch, merging, metadata_actions, metadata_query, role_actions  # noqa: F401 - they register their actions
 from local.dataverse.auth import Identity, Unauthorized
 from local.dataverse.environment import Environment
 from local.dataverse.errors import Fault, no_route

@@ -22,6 +22,7 @@ from local.dataverse.queries import Queries
 from local.dataverse.records import Unit, Writable
 from local.dataverse.security import SECURITY_TABLES, Caller, load_caller
 from local.dataverse.storage import Storage, quoted
+from local.dataverse.values import timestamp
 
 Clock = Callable[[], datetime.datetime]
 
@@ -141,8 +142,9 @@ class Environment:
         """One transaction of one caller: all or nothing."""
         with self.storage.writing() as connection:
             self.faults.before_write()
+            now = self.clock()
             unit = Unit(
-                self, connection, caller, self.clock(), request_id or str(uuid.uuid4()), base, bypass_steps,
+                self, connection, caller, now, timestamp(now), request_id or str(uuid.uuid4()), base, bypass_steps,
                 shared=shared or {},
             )  # fmt: skip
             try:

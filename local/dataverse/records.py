@@ -32,7 +32,7 @@ from local.dataverse.errors import (
 from local.dataverse.model import LOOKUPS, Column, Relationship, Schema, Table
 from local.dataverse.security import SECURITY_TABLES, Caller, check, require, require_special
 from local.dataverse.storage import quoted, type_column
-from local.dataverse.values import Parser, guid, literal, parser, timestamp
+from local.dataverse.values import Parser, guid, literal, parser
 
 if TYPE_CHECKING:
     from local.dataverse.environment import Environment
@@ -55,6 +55,7 @@ class Unit:
     connection: sqlite3.Connection
     caller: Caller
     now: datetime.datetime
+    moment: str  # `now` as it is stored
     request_id: str
     base: str = ""
     bypass_steps: bool = False
@@ -68,10 +69,6 @@ class Unit:
     @property
     def schema(self) -> Schema:
         return self.env.schema
-
-    @property
-    def moment(self) -> str:
-        return timestamp(self.now)
 
 
 @dataclass(slots=True)

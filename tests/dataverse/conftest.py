@@ -36,7 +36,9 @@ class Dataverse:
         application = str(uuid.uuid4())
         self.admin = ensure_user(self.env, "admin", application=application)
         self.people["admin"] = Identity(application, None)
-        self.application = Application(self.env, self._authenticate, url=URL, authorization_uri="https://login.example/t")
+        self.application = Application(
+            self.env, self._authenticate, url=URL, authorization_uri="https://login.example/t"
+        )
         self.session = requests.Session()
         self.session.mount(URL, DataverseAdapter(self.application))
         self.session.headers["Authorization"] = "Bearer admin"
@@ -67,7 +69,9 @@ class Dataverse:
             return answer.json(parse_float=Decimal)
         return answer.headers.get("OData-EntityId", "").rpartition("(")[2].rstrip(")")
 
-    def fails(self, status: int, code: str, method: str, path: str, body: Any = None, user: str = "admin", **headers: str) -> str:
+    def fails(
+        self, status: int, code: str, method: str, path: str, body: Any = None, user: str = "admin", **headers: str
+    ) -> str:
         """Asserts the documented refusal; answers its message."""
         answer = self.send(method, path, body, user, **headers)
         assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), answer.text
@@ -75,20 +79,34 @@ class Dataverse:
 
     def table(self, name: str = "new_Thing", **more: Any) -> str:
         """A custom table; answers its path below the service root."""
-        self.ok("POST", "EntityDefinitions", {
-            "SchemaName": name, "DisplayName": label("Thing"), "DisplayCollectionName": label("Things"),
-            "OwnershipType": "UserOwned", "Attributes": [column("String", "new_Name", MaxLength=100, IsPrimaryName=True)], **more,
-        })  # fmt: skip
+        self.ok(
+            "POST",
+            "EntityDefinitions",
+            {
+                "SchemaName": name,
+                "DisplayName": label("Thing"),
+                "DisplayCollectionName": label("Things"),
+                "OwnershipType": "UserOwned",
+                "Attributes": [column("String", "new_Name", MaxLength=100, IsPrimaryName=True)],
+                **more,
+            },
+        )
         return f"EntityDefinitions(LogicalName='{name.lower()}')"
 
     def key(self, table: str, name: str, *columns: str) -> None:
-        self.ok("POST", f"{table}/Keys", {"SchemaName": name, "DisplayName": label(name), "KeyAttributes": list(columns)})
+        self.ok(
+            "POST", f"{table}/Keys", {"SchemaName": name, "DisplayName": label(name), "KeyAttributes": list(columns)}
+        )
         self.env.run_jobs()
 
 
 def column(kind: str, name: str, **more: Any) -> dict[str, Any]:
-    return {"@odata.type": f"Microsoft.Dynamics.CRM.{kind}AttributeMetadata", "SchemaName": name,
-            "DisplayName": label(name), **more}  # fmt: skip
+    return {
+        "@odata.type": f"Microsoft.Dynamics.CRM.{kind}AttributeMetadata",
+        "SchemaName": name,
+        "DisplayName": label(name),
+        **more,
+    }
 
 
 @pytest.fixture(scope="session")

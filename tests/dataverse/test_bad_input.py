@@ -9,28 +9,90 @@ from typing import Any
 from tests.dataverse.conftest import Dataverse
 
 _PATHS = [
-    "accounts", "accounts(00000000-0000-0000-0000-000000000001)", "accounts(name='x')", "contacts/$count", "WhoAmI", "$metadata",
-    "EntityDefinitions", "EntityDefinitions(LogicalName='account')/Attributes", "RelationshipDefinitions", "$batch",
-    "accounts(00000000-0000-0000-0000-000000000001)/primarycontactid/$ref", "InsertOptionValue", "BulkDelete", "GrantAccess",
-    "accounts/Microsoft.Dynamics.CRM.CreateMultiple", "systemusers", "GlobalOptionSetDefinitions", "savedqueries",
-    "accounts/Microsoft.Dynamics.CRM.UpsertMultiple", "CreateCustomerRelationships", "RetrieveTotalRecordCount(EntityNames=@p)",
-]  # fmt: skip
+    "accounts",
+    "accounts(00000000-0000-0000-0000-000000000001)",
+    "accounts(name='x')",
+    "contacts/$count",
+    "WhoAmI",
+    "$metadata",
+    "EntityDefinitions",
+    "EntityDefinitions(LogicalName='account')/Attributes",
+    "RelationshipDefinitions",
+    "$batch",
+    "accounts(00000000-0000-0000-0000-000000000001)/primarycontactid/$ref",
+    "InsertOptionValue",
+    "BulkDelete",
+    "GrantAccess",
+    "accounts/Microsoft.Dynamics.CRM.CreateMultiple",
+    "systemusers",
+    "GlobalOptionSetDefinitions",
+    "savedqueries",
+    "accounts/Microsoft.Dynamics.CRM.UpsertMultiple",
+    "CreateCustomerRelationships",
+    "RetrieveTotalRecordCount(EntityNames=@p)",
+]
 _QUERIES = [
-    "$filter=name eq 'a' and (revenue gt 1 or statecode eq 0)", "$select=name,revenue", "$orderby=name desc,createdon",
-    "$expand=contact_customer_accounts($select=fullname;$top=1)", "$top=5&$count=true", "$apply=aggregate($count as n)",
-    "fetchXml=<fetch><entity name='account'><attribute name='name'/></entity></fetch>", "sql=SELECT name FROM account",
-    "$filter=Microsoft.Dynamics.CRM.LastXDays(PropertyName='createdon',PropertyValue=3)", "@p=['account']", "$skiptoken=<cookie/>",
-    "$filter=contact_customer_accounts/any(c:c/lastname eq 'x')", "$deltatoken=1!01/01/2026 00:00:00", "savedQuery=1", "$id=accounts(1)",
-]  # fmt: skip
+    "$filter=name eq 'a' and (revenue gt 1 or statecode eq 0)",
+    "$select=name,revenue",
+    "$orderby=name desc,createdon",
+    "$expand=contact_customer_accounts($select=fullname;$top=1)",
+    "$top=5&$count=true",
+    "$apply=aggregate($count as n)",
+    "fetchXml=<fetch><entity name='account'><attribute name='name'/></entity></fetch>",
+    "sql=SELECT name FROM account",
+    "$filter=Microsoft.Dynamics.CRM.LastXDays(PropertyName='createdon',PropertyValue=3)",
+    "@p=['account']",
+    "$skiptoken=<cookie/>",
+    "$filter=contact_customer_accounts/any(c:c/lastname eq 'x')",
+    "$deltatoken=1!01/01/2026 00:00:00",
+    "savedQuery=1",
+    "$id=accounts(1)",
+]
 _BODIES: list[Any] = [
-    {"name": "A", "revenue": 1.5, "statecode": 0}, {"primarycontactid@odata.bind": "/contacts(00000000-0000-0000-0000-000000000001)"},
-    {"Targets": [{"@odata.type": "Microsoft.Dynamics.CRM.account", "name": "x"}]}, {"@odata.id": "accounts(1)"},
+    {"name": "A", "revenue": 1.5, "statecode": 0},
+    {"primarycontactid@odata.bind": "/contacts(00000000-0000-0000-0000-000000000001)"},
+    {"Targets": [{"@odata.type": "Microsoft.Dynamics.CRM.account", "name": "x"}]},
+    {"@odata.id": "accounts(1)"},
     {"SchemaName": "new_X", "@odata.type": "Microsoft.Dynamics.CRM.StringAttributeMetadata"},
-    {"QuerySet": [{"EntityName": "account", "Criteria": {"Conditions": [{"AttributeName": "name", "Operator": "Equal", "Values": [1]}]}}]},
-    {"EntityLogicalName": "account", "AttributeLogicalName": "accountratingcode", "Value": 1}, [], None, 5, "x",
+    {
+        "QuerySet": [
+            {
+                "EntityName": "account",
+                "Criteria": {"Conditions": [{"AttributeName": "name", "Operator": "Equal", "Values": [1]}]},
+            }
+        ]
+    },
+    {"EntityLogicalName": "account", "AttributeLogicalName": "accountratingcode", "Value": 1},
+    [],
+    None,
+    5,
+    "x",
     {"contact_customer_accounts": [{"lastname": "x"}], "name": None},
-]  # fmt: skip
-_PIECES = ["'", "(", ")", "\x00", "%00", "%", "&", "=", "$", "é", "😀", "9" * 40, "null", ";", "--", "<", "@", "-1", "1e999", "/", "\r\n", " "]
+]
+_PIECES = [
+    "'",
+    "(",
+    ")",
+    "\x00",
+    "%00",
+    "%",
+    "&",
+    "=",
+    "$",
+    "é",
+    "😀",
+    "9" * 40,
+    "null",
+    ";",
+    "--",
+    "<",
+    "@",
+    "-1",
+    "1e999",
+    "/",
+    "\r\n",
+    " ",
+]
 
 
 def mutated(draw: random.Random, text: str) -> str:
@@ -58,11 +120,18 @@ def test_mutated_requests_get_documented_answers(dataverse: Dataverse) -> None:
         method = draw.choice(["GET", "GET", "POST", "PATCH", "PUT", "DELETE"])
         path = mutated(draw, draw.choice(_PATHS))
         query = mutated(draw, "&".join(draw.sample(_QUERIES, draw.randrange(3))))
-        body = mutated(draw, json.dumps(draw.choice(_BODIES))).encode("utf-8", "surrogatepass") if method != "GET" else b""
-        headers = {"authorization": "Bearer admin", "content-type": draw.choice(["application/json", "multipart/mixed; boundary=b", ""])}
+        body = (
+            mutated(draw, json.dumps(draw.choice(_BODIES))).encode("utf-8", "surrogatepass") if method != "GET" else b""
+        )
+        headers = {
+            "authorization": "Bearer admin",
+            "content-type": draw.choice(["application/json", "multipart/mixed; boundary=b", ""]),
+        }
         if draw.random() < 0.3:
             name = draw.choice(["if-match", "if-none-match", "prefer", "mscrmcallerid", "callerobjectid"])
-            headers[name] = mutated(draw, draw.choice(['W/"1"', "*", 'odata.include-annotations="*"', "return=representation"]))
+            headers[name] = mutated(
+                draw, draw.choice(['W/"1"', "*", 'odata.include-annotations="*"', "return=representation"])
+            )
         begun = time.perf_counter()
         answer = dataverse.application.answer(method, f"/api/data/v9.2/{path}?{query}", headers, body)
         where = f"seed {seed}, request {number}: {method} {path!r}?{query!r} {body[:200]!r} {headers}"
@@ -79,7 +148,7 @@ def test_mutated_batches_get_documented_answers(dataverse: Dataverse) -> None:
     print(f"seed {seed}")
     draw = random.Random(seed)
     whole = (
-        '--b\r\nContent-Type: multipart/mixed; boundary=cs\r\n\r\n--cs\r\nContent-Type: application/http\r\nContent-ID: 1\r\n\r\n'
+        "--b\r\nContent-Type: multipart/mixed; boundary=cs\r\n\r\n--cs\r\nContent-Type: application/http\r\nContent-ID: 1\r\n\r\n"
         'POST /api/data/v9.2/accounts HTTP/1.1\r\nContent-Type: application/json\r\n\r\n{"name":"A"}\r\n--cs--\r\n\r\n--b\r\n'
         "Content-Type: application/http\r\n\r\nGET /api/data/v9.2/accounts?$top=1 HTTP/1.1\r\n\r\n--b--\r\n"
     )

@@ -42,21 +42,27 @@ def statuses(answer: requests.Response) -> list[int]:
 def test_parts_run_in_order_and_see_each_other(dataverse: Dataverse) -> None:
     row = uuid.uuid4()
     answer = batch(
-        dataverse, part("POST", "/api/data/v9.2/accounts", {"accountid": str(row), "name": "A"}),
-        part("GET", f"https://org.example/api/data/v9.2/accounts?$select=name&$filter=name eq 'A'"),
+        dataverse,
+        part("POST", "/api/data/v9.2/accounts", {"accountid": str(row), "name": "A"}),
+        part("GET", "https://org.example/api/data/v9.2/accounts?$select=name&$filter=name eq 'A'"),
         part("GET", f"/api/data/v9.2/accounts({row})?$select=name"),
-    )  # fmt: skip
+    )
     assert (answer.status_code, statuses(answer)) == (200, [204, 200, 200])
     assert answer.text.count('"name":"A"') == 2
 
 
 def test_a_change_set_is_atomic_and_its_parts_may_refer_to_each_other(dataverse: Dataverse) -> None:
-    answer = batch(dataverse, change_set(
-        part("POST", "/api/data/v9.2/accounts", {"name": "Adatum"}, 1),
-        part("POST", "/api/data/v9.2/contacts", {"lastname": "Lee", "parentcustomerid_account@odata.bind": "$1"}, 2),
-        part("PUT", "$1/primarycontactid/$ref", {"@odata.id": "$2"}, 3),
-        part("PATCH", "$1", {"description": "done"}, 4),
-    ))  # fmt: skip
+    answer = batch(
+        dataverse,
+        change_set(
+            part("POST", "/api/data/v9.2/accounts", {"name": "Adatum"}, 1),
+            part(
+                "POST", "/api/data/v9.2/contacts", {"lastname": "Lee", "parentcustomerid_account@odata.bind": "$1"}, 2
+            ),
+            part("PUT", "$1/primarycontactid/$ref", {"@odata.id": "$2"}, 3),
+            part("PATCH", "$1", {"description": "done"}, 4),
+        ),
+    )
     assert (answer.status_code, statuses(answer)) == (200, [204] * 4)
     read = dataverse.ok("GET", "accounts?$select=description&$expand=primarycontactid($select=lastname)")["value"]
     assert (read[0]["description"], read[0]["primarycontactid"]["lastname"]) == ("done", "Lee")
@@ -80,11 +86,13 @@ def test_a_failing_change_set_leaves_nothing_and_gives_one_answer(dataverse: Dat
     row = str(uuid.uuid4())
     dataverse.ok("POST", "accounts", {"accountid": row})
     items = [
-        change_set(part("POST", "/api/data/v9.2/accounts", {"name": "gone"}, 1),
-                   part("POST", "/api/data/v9.2/accounts", {"accountid": row}, 2),
-                   part("POST", "/api/data/v9.2/accounts", {"name": "never"}, 3)),
+        change_set(
+            part("POST", "/api/data/v9.2/accounts", {"name": "gone"}, 1),
+            part("POST", "/api/data/v9.2/accounts", {"accountid": row}, 2),
+            part("POST", "/api/data/v9.2/accounts", {"name": "never"}, 3),
+        ),
         part("GET", "/api/data/v9.2/accounts?$select=name"),
-    ]  # fmt: skip
+    ]
     answer = batch(dataverse, *items)
     assert (answer.status_code, statuses(answer)) == (412, [412])  # without the preference nothing after it runs
     assert "Content-ID: 2\r\n" in answer.text

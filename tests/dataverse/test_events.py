@@ -47,24 +47,53 @@ def hook() -> Iterator[Hook]:
 
 
 def register(dataverse: Dataverse, hook: Hook, message: str, table: str, **more: Any) -> str:
-    endpoint = dataverse.ok("POST", "serviceendpoints", {
-        "name": "hook", "contract": 8, "authtype": 4, "authvalue": "k3y", "url": hook.url, "messageformat": 2,
-    })  # fmt: skip
-    query = f"sdkmessagefilters?$expand=sdkmessageid&$filter=primaryobjecttypecode eq '{table}' and sdkmessageid/name eq '{message}'"
+    endpoint = dataverse.ok(
+        "POST",
+        "serviceendpoints",
+        {
+            "name": "hook",
+            "contract": 8,
+            "authtype": 4,
+            "authvalue": "k3y",
+            "url": hook.url,
+            "messageformat": 2,
+        },
+    )
+    condition = f"primaryobjecttypecode eq '{table}' and sdkmessageid/name eq '{message}'"
+    query = f"sdkmessagefilters?$expand=sdkmessageid&$filter={condition}"
     found = dataverse.ok("GET", query)["value"][0]
-    return str(dataverse.ok("POST", "sdkmessageprocessingsteps", {
-        "name": f"{message} of {table}", "stage": 40, "mode": 1, "rank": 1, "asyncautodelete": True,
-        "sdkmessageid@odata.bind": f"/sdkmessages({found['sdkmessageid']['sdkmessageid']})",
-        "sdkmessagefilterid@odata.bind": f"/sdkmessagefilters({found['sdkmessagefilterid']})",
-        "eventhandler_serviceendpoint@odata.bind": f"/serviceendpoints({endpoint})", **more,
-    }))  # fmt: skip
+    return str(
+        dataverse.ok(
+            "POST",
+            "sdkmessageprocessingsteps",
+            {
+                "name": f"{message} of {table}",
+                "stage": 40,
+                "mode": 1,
+                "rank": 1,
+                "asyncautodelete": True,
+                "sdkmessageid@odata.bind": f"/sdkmessages({found['sdkmessageid']['sdkmessageid']})",
+                "sdkmessagefilterid@odata.bind": f"/sdkmessagefilters({found['sdkmessagefilterid']})",
+                "eventhandler_serviceendpoint@odata.bind": f"/serviceendpoints({endpoint})",
+                **more,
+            },
+        )
+    )
 
 
 def image(dataverse: Dataverse, step: str, kind: int, alias: str, columns: str) -> None:
-    dataverse.ok("POST", "sdkmessageprocessingstepimages", {
-        "name": alias, "imagetype": kind, "entityalias": alias, "messagepropertyname": "Target", "attributes": columns,
-        "sdkmessageprocessingstepid@odata.bind": f"/sdkmessageprocessingsteps({step})",
-    })  # fmt: skip
+    dataverse.ok(
+        "POST",
+        "sdkmessageprocessingstepimages",
+        {
+            "name": alias,
+            "imagetype": kind,
+            "entityalias": alias,
+            "messagepropertyname": "Target",
+            "attributes": columns,
+            "sdkmessageprocessingstepid@odata.bind": f"/sdkmessageprocessingsteps({step})",
+        },
+    )
 
 
 def told(dataverse: Dataverse, hook: Hook) -> list[dict[str, Any]]:
@@ -82,10 +111,16 @@ def test_an_update_tells_what_was_sent_and_its_images(dataverse: Dataverse, hook
     image(dataverse, step, 0, "pre", "statuscode,totalamount,description")
     image(dataverse, step, 1, "post", "statuscode,totalamount,customerid,description")
     account = dataverse.ok("POST", "accounts", {"name": "Adatum"})
-    row = dataverse.ok("POST", "invoices", {
-        "name": "SO-1", "description": "draft", "customerid_account@odata.bind": f"/accounts({account})",
-        "invoice_details": [{"quantity": 1, "priceperunit": 1250}],
-    })  # fmt: skip
+    row = dataverse.ok(
+        "POST",
+        "invoices",
+        {
+            "name": "SO-1",
+            "description": "draft",
+            "customerid_account@odata.bind": f"/accounts({account})",
+            "invoice_details": [{"quantity": 1, "priceperunit": 1250}],
+        },
+    )
     dataverse.ok("PATCH", f"invoices({row})", {"name": "not watched"})
     dataverse.ok("PATCH", f"invoices({row})", {"statecode": 2, "statuscode": 100001, "description": None})
     (event,) = told(dataverse, hook)
@@ -101,7 +136,15 @@ def test_an_update_tells_what_was_sent_and_its_images(dataverse: Dataverse, hook
     sent = pairs(target)
     assert sent["statuscode"] == {"__type": f"OptionSetValue:{CONTRACTS}", "Value": 100001}
     assert (sent["description"], sent["modifiedon"]) == (None, "/Date(1772357400000)/")
-    assert set(sent) == {"invoiceid", "statecode", "statuscode", "description", "modifiedon", "modifiedby", "modifiedonbehalfby"}
+    assert set(sent) == {
+        "invoiceid",
+        "statecode",
+        "statuscode",
+        "description",
+        "modifiedon",
+        "modifiedby",
+        "modifiedonbehalfby",
+    }
     before, after = event["PreEntityImages"][0], {item["key"]: item["value"] for item in event["PostEntityImages"]}
     assert before["key"] == "pre"
     assert pairs(before["value"])["description"] == "draft"
@@ -131,7 +174,9 @@ def test_lines_and_bulk_calls_are_heard_row_by_row(dataverse: Dataverse, hook: H
     register(dataverse, hook, "Update", "invoice", filteringattributes="totalamount")
     account = dataverse.ok("POST", "accounts", {"name": "A"})
     row = dataverse.ok("POST", "invoices", {"name": "I", "customerid_account@odata.bind": f"/accounts({account})"})
-    dataverse.ok("POST", "invoicedetails", {"quantity": 1, "priceperunit": 2, "invoiceid@odata.bind": f"/invoices({row})"})
+    dataverse.ok(
+        "POST", "invoicedetails", {"quantity": 1, "priceperunit": 2, "invoiceid@odata.bind": f"/invoices({row})"}
+    )
     (event,) = told(dataverse, hook)
     assert (event["PrimaryEntityId"], event["Depth"]) == (row, 2)
     targets = [{"@odata.type": "Microsoft.Dynamics.CRM.invoice", "invoiceid": row, "totalamount": 1}]
@@ -142,7 +187,11 @@ def test_lines_and_bulk_calls_are_heard_row_by_row(dataverse: Dataverse, hook: H
 def test_a_rolled_back_write_is_never_heard(dataverse: Dataverse, hook: Hook) -> None:
     register(dataverse, hook, "Create", "account")
     kind = {"@odata.type": "Microsoft.Dynamics.CRM.account"}
-    answer = dataverse.send("POST", "accounts/Microsoft.Dynamics.CRM.CreateMultiple", {"Targets": [kind | {"name": "a"}, kind | {"name": 5}]})
+    answer = dataverse.send(
+        "POST",
+        "accounts/Microsoft.Dynamics.CRM.CreateMultiple",
+        {"Targets": [kind | {"name": "a"}, kind | {"name": 5}]},
+    )
     assert answer.status_code == 400
     assert told(dataverse, hook) == []
 
@@ -156,7 +205,9 @@ def test_a_webhook_is_tried_twice_and_only_for_gateway_errors(dataverse: Dataver
     hook.statuses = [500]
     dataverse.ok("POST", "accounts", {"name": "B"})
     assert len(told(dataverse, hook)) == 3
-    failed = dataverse.ok("GET", "asyncoperations?$filter=statuscode eq 31&$select=messagename,primaryentitytype")["value"]
+    failed = dataverse.ok("GET", "asyncoperations?$filter=statuscode eq 31&$select=messagename,primaryentitytype")[
+        "value"
+    ]
     assert [(job["messagename"], job["primaryentitytype"]) for job in failed] == [("Create", "account")]
 
 
@@ -171,7 +222,9 @@ def test_a_synchronous_webhook_can_refuse_the_write(dataverse: Dataverse, hook: 
 def test_large_contexts_are_trimmed(dataverse: Dataverse, hook: Hook) -> None:
     dataverse.table()
     register(dataverse, hook, "Create", "savedquery")
-    dataverse.ok("POST", "savedqueries", {"name": "x", "returnedtypecode": "account", "querytype": 0, "layoutxml": "x" * 300_000})
+    dataverse.ok(
+        "POST", "savedqueries", {"name": "x", "returnedtypecode": "account", "querytype": 0, "layoutxml": "x" * 300_000}
+    )
     (event,) = told(dataverse, hook)
     headers = {name.lower(): value for name, value in hook.got[0][0].items()}
     assert headers["x-ms-dynamics-msg-size-exceeded"] == "true"
@@ -181,10 +234,20 @@ def test_large_contexts_are_trimmed(dataverse: Dataverse, hook: Hook) -> None:
 
 def test_a_queue_needs_an_asynchronous_step_and_secrets_stay_inside(dataverse: Dataverse, hook: Hook) -> None:
     step = register(dataverse, hook, "Create", "account")
-    queue = dataverse.ok("POST", "serviceendpoints", {
-        "name": "queue", "contract": 2, "authtype": 2, "messageformat": 2, "namespaceaddress": "sb://localhost:1", "path": "q",
-        "saskeyname": "k", "saskey": "s3cret",
-    })  # fmt: skip
+    queue = dataverse.ok(
+        "POST",
+        "serviceendpoints",
+        {
+            "name": "queue",
+            "contract": 2,
+            "authtype": 2,
+            "messageformat": 2,
+            "namespaceaddress": "sb://localhost:1",
+            "path": "q",
+            "saskeyname": "k",
+            "saskey": "s3cret",
+        },
+    )
     read = dataverse.ok("GET", f"serviceendpoints({queue})")
     assert read["issaskeyset"] is True
     assert "s3cret" not in str(read)

@@ -7,7 +7,9 @@ import pytest
 
 from tests.dataverse.conftest import Dataverse
 
-TOTALS = "totalamount,totaltax,totallineitemamount,totaldiscountamount,totalamountlessfreight,totallineitemdiscountamount"
+TOTALS = (
+    "totalamount,totaltax,totallineitemamount,totaldiscountamount,totalamountlessfreight,totallineitemdiscountamount"
+)
 
 
 @pytest.fixture
@@ -16,7 +18,12 @@ def account(dataverse: Dataverse) -> str:
 
 
 def invoice(dataverse: Dataverse, account: str, *lines: dict[str, Any], **columns: Any) -> str:
-    body = {"name": "INV", "customerid_account@odata.bind": f"/accounts({account})", "invoice_details": list(lines), **columns}
+    body = {
+        "name": "INV",
+        "customerid_account@odata.bind": f"/accounts({account})",
+        "invoice_details": list(lines),
+        **columns,
+    }
     return str(dataverse.ok("POST", "invoices", body))
 
 
@@ -30,10 +37,18 @@ def total(dataverse: Dataverse, row: str) -> Decimal:
 
 def test_totals_come_from_the_lines(dataverse: Dataverse, account: str) -> None:
     row = invoice(
-        dataverse, account, line(2, 10.25, tax=1.5, manualdiscountamount=0.5), line(0.333, 3),
-        discountamount=1, discountpercentage=10, freightamount=4,
-    )  # fmt: skip
-    read = dataverse.ok("GET", f"invoices({row})?$select={TOTALS},invoicenumber&$expand=invoice_details($select=baseamount,extendedamount)")
+        dataverse,
+        account,
+        line(2, 10.25, tax=1.5, manualdiscountamount=0.5),
+        line(0.333, 3),
+        discountamount=1,
+        discountpercentage=10,
+        freightamount=4,
+    )
+    read = dataverse.ok(
+        "GET",
+        f"invoices({row})?$select={TOTALS},invoicenumber&$expand=invoice_details($select=baseamount,extendedamount)",
+    )
     # lines: 20.50 - 0.50 = 20.00 and 1.00 (0.999 rounded); 10 % of 21.00 and 1.00 off; tax 1.50; freight 4.00
     assert (read["totallineitemamount"], read["totallineitemdiscountamount"]) == (21, Decimal("0.5"))
     assert (read["totaldiscountamount"], read["totalamountlessfreight"]) == (Decimal("3.1"), Decimal("17.9"))
@@ -77,7 +92,11 @@ def test_a_line_needs_its_invoice(dataverse: Dataverse) -> None:
 
 
 def test_a_failing_line_undoes_the_whole_invoice(dataverse: Dataverse, account: str) -> None:
-    body = {"name": "I", "customerid_account@odata.bind": f"/accounts({account})", "invoice_details": [line(1, 1), {"quantity": "x"}]}
+    body = {
+        "name": "I",
+        "customerid_account@odata.bind": f"/accounts({account})",
+        "invoice_details": [line(1, 1), {"quantity": "x"}],
+    }
     dataverse.fails(400, "0x80048d19", "POST", "invoices", body)
     assert dataverse.ok("GET", "invoices")["value"] == []
     assert dataverse.ok("GET", "invoicedetails")["value"] == []

@@ -13,10 +13,17 @@ def keyed(dataverse: Dataverse) -> Dataverse:
     table = dataverse.table()
     dataverse.ok("POST", f"{table}/Attributes", column("String", "new_Code", MaxLength=50))
     dataverse.ok("POST", f"{table}/Attributes", column("Integer", "new_Number"))
-    dataverse.ok("POST", "RelationshipDefinitions", {
-        "@odata.type": "Microsoft.Dynamics.CRM.OneToManyRelationshipMetadata", "SchemaName": "new_account_thing",
-        "ReferencedEntity": "account", "ReferencingEntity": "new_thing", "Lookup": column("Lookup", "new_Account"),
-    })  # fmt: skip
+    dataverse.ok(
+        "POST",
+        "RelationshipDefinitions",
+        {
+            "@odata.type": "Microsoft.Dynamics.CRM.OneToManyRelationshipMetadata",
+            "SchemaName": "new_account_thing",
+            "ReferencedEntity": "account",
+            "ReferencingEntity": "new_thing",
+            "Lookup": column("Lookup", "new_Account"),
+        },
+    )
     dataverse.key(table, "new_CodeKey", "new_code")
     dataverse.key(table, "new_PlaceKey", "new_account", "new_number")
     return dataverse
@@ -33,7 +40,9 @@ def test_the_index_is_built_by_a_system_job(dataverse: Dataverse) -> None:
     assert dataverse.ok("GET", status)["value"][0]["EntityKeyIndexStatus"] == "Pending"
     dataverse.fails(400, "0x80060890", "GET", "new_things(new_code='a')")
     dataverse.env.run_jobs()
-    assert dataverse.ok("GET", status)["value"][0]["EntityKeyIndexStatus"] == "Failed"  # text is equal whatever its case
+    assert (
+        dataverse.ok("GET", status)["value"][0]["EntityKeyIndexStatus"] == "Failed"
+    )  # text is equal whatever its case
     row = dataverse.ok("GET", "new_things?$filter=new_code eq 'A'&$top=1")["value"][0]["new_thingid"]
     dataverse.ok("DELETE", f"new_things({row})")
     dataverse.ok("POST", "ReactivateEntityKey", {"EntityLogicalName": "new_thing", "EntityKeyLogicalName": "new_key"})
@@ -44,16 +53,24 @@ def test_the_index_is_built_by_a_system_job(dataverse: Dataverse) -> None:
 def test_a_violation_names_key_and_column(keyed: Dataverse) -> None:
     keyed.ok("POST", "new_things", {"new_code": "x"})
     message = keyed.fails(412, "0x80060892", "POST", "new_things", {"new_code": "X"})
-    assert message.startswith("Entity Key new_CodeKey violated. A record with the same value for new_Code already exists.")
+    assert message.startswith(
+        "Entity Key new_CodeKey violated. A record with the same value for new_Code already exists."
+    )
     other = keyed.ok("POST", "new_things", {"new_code": "y"})
     keyed.fails(412, "0x80060892", "PATCH", f"new_things({other})", {"new_code": "x"})
 
 
 def test_rows_are_addressed_by_key(keyed: Dataverse) -> None:
     account = keyed.ok("POST", "accounts", {"name": "A"})
-    row = keyed.ok("POST", "new_things", {
-        "new_code": "O'Brien & co", "new_number": 7, "new_Account@odata.bind": f"/accounts({account})",
-    })  # fmt: skip
+    row = keyed.ok(
+        "POST",
+        "new_things",
+        {
+            "new_code": "O'Brien & co",
+            "new_number": 7,
+            "new_Account@odata.bind": f"/accounts({account})",
+        },
+    )
     quoted = urllib.parse.quote("O''Brien & co")
     assert keyed.ok("GET", f"new_things(new_code='{quoted}')")["new_thingid"] == row
     assert keyed.ok("GET", f"new_things(_new_account_value={account},new_number=7)")["new_thingid"] == row
@@ -94,18 +111,31 @@ def test_bulk_messages(keyed: Dataverse) -> None:
     twice = [kind | {"new_thingid": made["Ids"][0], "new_number": n} for n in (1, 2)]
     keyed.ok("POST", f"{action}UpdateMultiple", {"Targets": twice})
     assert keyed.ok("GET", "new_things(new_code='0')")["new_number"] == 1  # the first of two wins
-    keyed.ok("POST", f"{action}UpsertMultiple", {"Targets": [
-        kind | {"@odata.id": "new_things(new_code='1')", "new_number": 5}, kind | {"@odata.id": "new_things(new_code='9')"},
-    ]})  # fmt: skip
+    keyed.ok(
+        "POST",
+        f"{action}UpsertMultiple",
+        {
+            "Targets": [
+                kind | {"@odata.id": "new_things(new_code='1')", "new_number": 5},
+                kind | {"@odata.id": "new_things(new_code='9')"},
+            ]
+        },
+    )
     assert keyed.ok("GET", "new_things(new_code='1')")["new_number"] == 5
     assert keyed.ok("GET", "new_things(new_code='9')")["new_code"] == "9"
-    answer = keyed.send("POST", f"{action}CreateMultiple", {"Targets": [kind | {"new_code": "n"}, kind | {"new_code": "1"}]},
-                        Prefer='odata.include-annotations="*"')  # fmt: skip
+    answer = keyed.send(
+        "POST",
+        f"{action}CreateMultiple",
+        {"Targets": [kind | {"new_code": "n"}, kind | {"new_code": "1"}]},
+        Prefer='odata.include-annotations="*"',
+    )
     assert answer.status_code == 412
     details = answer.json()["error"]["@Microsoft.PowerApps.CDS.ErrorDetails.Plugin.BulkApiErrorDetails"]
     assert '"RequestIndex": 1' in details
     keyed.fails(404, "0x80060891", "GET", "new_things(new_code='n')")  # nothing of the failed call was kept
     keyed.fails(400, "0x80048d19", "POST", f"{action}CreateMultiple", {"Targets": [{"new_code": "q"}]})
     keyed.fails(400, "0x80040216", "POST", f"{action}DeleteMultiple", {"Targets": [kind]})
-    query = "sdkmessagefilters?$select=sdkmessagefilterid&$filter=sdkmessageid/name eq @m and primaryobjecttypecode eq @t"
+    query = (
+        "sdkmessagefilters?$select=sdkmessagefilterid&$filter=sdkmessageid/name eq @m and primaryobjecttypecode eq @t"
+    )
     assert len(keyed.ok("GET", f"{query}&@m='CreateMultiple'&@t='new_thing'")["value"]) == 1

@@ -36,7 +36,10 @@ def test_too_many_requests_are_refused_and_pushing_makes_the_wait_longer(dataver
     assert int(answers[0].headers["x-ms-dop-hint"]) > 0
     refused = dataverse.send("GET", "WhoAmI")
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "0x80072322")
-    assert refused.json()["error"]["message"] == "Number of requests exceeded the limit of 6000 over time window of 300 seconds."
+    assert (
+        refused.json()["error"]["message"]
+        == "Number of requests exceeded the limit of 6000 over time window of 300 seconds."
+    )
     first = int(refused.headers["Retry-After"])
     for _ in range(20):
         refused = dataverse.send("GET", "WhoAmI")

@@ -9,12 +9,22 @@ from tests.dataverse.conftest import Dataverse, column, label
 
 def test_tables_and_columns_are_created_read_changed_and_deleted(dataverse: Dataverse) -> None:
     table = dataverse.table("new_Body")
-    read = dataverse.ok("GET", f"{table}?$select=LogicalName,EntitySetName,PrimaryIdAttribute,PrimaryNameAttribute,SchemaName")
-    assert (read["EntitySetName"], read["PrimaryIdAttribute"], read["PrimaryNameAttribute"]) == ("new_bodies", "new_bodyid", "new_name")
+    read = dataverse.ok(
+        "GET", f"{table}?$select=LogicalName,EntitySetName,PrimaryIdAttribute,PrimaryNameAttribute,SchemaName"
+    )
+    assert (read["EntitySetName"], read["PrimaryIdAttribute"], read["PrimaryNameAttribute"]) == (
+        "new_bodies",
+        "new_bodyid",
+        "new_name",
+    )
     dataverse.ok("POST", f"{table}/Attributes", column("Decimal", "new_Spend", Precision=2))
     row = dataverse.ok("POST", "new_bodies", {"new_name": "a", "new_spend": 1.25})
     definition = dataverse.ok("GET", f"{table}/Attributes(LogicalName='new_spend')")
-    assert (definition["AttributeType"], definition["Precision"], definition["IsCustomAttribute"]) == ("Decimal", 2, True)
+    assert (definition["AttributeType"], definition["Precision"], definition["IsCustomAttribute"]) == (
+        "Decimal",
+        2,
+        True,
+    )
     definition["Precision"], definition["DisplayName"] = 4, label("Spend so far")
     dataverse.ok("PUT", f"{table}/Attributes(LogicalName='new_spend')", _plain(definition))
     assert str(dataverse.ok("GET", f"new_bodies({row})")["new_spend"]) == "1.2500"  # rows keep their values
@@ -50,7 +60,9 @@ def test_options_are_added_to_a_choice(dataverse: Dataverse) -> None:
     row = dataverse.ok("POST", "accounts", {"name": "A", "accountratingcode": 482100001})
     shown = dataverse.ok("GET", f"accounts({row})?$select=accountratingcode", Prefer='odata.include-annotations="*"')
     assert shown["accountratingcode@OData.Community.Display.V1.FormattedValue"] == "Gold"
-    dataverse.ok("POST", "UpdateOptionValue", target | {"Value": 482100001, "Label": label("Golden"), "MergeLabels": True})
+    dataverse.ok(
+        "POST", "UpdateOptionValue", target | {"Value": 482100001, "Label": label("Golden"), "MergeLabels": True}
+    )
     dataverse.ok("POST", "DeleteOptionValue", target | {"Value": 482100001})
     dataverse.fails(400, "0x8004431a", "POST", "accounts", {"accountratingcode": 482100001})
     wrong = {"EntityLogicalName": "account", "AttributeLogicalName": "name", "Value": 1, "Label": label("x")}
@@ -58,10 +70,16 @@ def test_options_are_added_to_a_choice(dataverse: Dataverse) -> None:
 
 
 def test_global_choices(dataverse: Dataverse) -> None:
-    dataverse.ok("POST", "GlobalOptionSetDefinitions", {
-        "@odata.type": "Microsoft.Dynamics.CRM.OptionSetMetadata", "Name": "new_colour", "DisplayName": label("Colour"),
-        "Options": [{"Value": 1, "Label": label("Red")}, {"Value": 2, "Label": label("Blue")}],
-    })  # fmt: skip
+    dataverse.ok(
+        "POST",
+        "GlobalOptionSetDefinitions",
+        {
+            "@odata.type": "Microsoft.Dynamics.CRM.OptionSetMetadata",
+            "Name": "new_colour",
+            "DisplayName": label("Colour"),
+            "Options": [{"Value": 1, "Label": label("Red")}, {"Value": 2, "Label": label("Blue")}],
+        },
+    )
     choice = dataverse.ok("GET", "GlobalOptionSetDefinitions(Name='new_colour')")
     table = dataverse.table()
     bind = {"GlobalOptionSet@odata.bind": f"/GlobalOptionSetDefinitions({choice['MetadataId']})"}
@@ -73,19 +91,31 @@ def test_global_choices(dataverse: Dataverse) -> None:
 
 def test_customer_lookups(dataverse: Dataverse) -> None:
     dataverse.table()
-    answer = dataverse.ok("POST", "CreateCustomerRelationships", {
-        "Lookup": {"@odata.type": "Microsoft.Dynamics.CRM.ComplexLookupAttributeMetadata", "SchemaName": "new_CustomerId",
-                   "DisplayName": label("Customer")},
-        "OneToManyRelationships": [
-            {"SchemaName": f"new_thing_{target}", "ReferencedEntity": target, "ReferencingEntity": "new_thing"}
-            for target in ("account", "contact")
-        ],
-    })  # fmt: skip
+    answer = dataverse.ok(
+        "POST",
+        "CreateCustomerRelationships",
+        {
+            "Lookup": {
+                "@odata.type": "Microsoft.Dynamics.CRM.ComplexLookupAttributeMetadata",
+                "SchemaName": "new_CustomerId",
+                "DisplayName": label("Customer"),
+            },
+            "OneToManyRelationships": [
+                {"SchemaName": f"new_thing_{target}", "ReferencedEntity": target, "ReferencingEntity": "new_thing"}
+                for target in ("account", "contact")
+            ],
+        },
+    )
     assert len(answer["RelationshipIds"]) == 2
-    account, contact = dataverse.ok("POST", "accounts", {"name": "A"}), dataverse.ok("POST", "contacts", {"lastname": "B"})
+    account, contact = (
+        dataverse.ok("POST", "accounts", {"name": "A"}),
+        dataverse.ok("POST", "contacts", {"lastname": "B"}),
+    )
     row = dataverse.ok("POST", "new_things", {"new_CustomerId_account@odata.bind": f"/accounts({account})"})
     dataverse.ok("PATCH", f"new_things({row})", {"new_CustomerId_contact@odata.bind": f"/contacts({contact})"})
-    read = dataverse.ok("GET", f"new_things({row})?$select=_new_customerid_value&$expand=new_CustomerId_account,new_CustomerId_contact")
+    read = dataverse.ok(
+        "GET", f"new_things({row})?$select=_new_customerid_value&$expand=new_CustomerId_account,new_CustomerId_contact"
+    )
     assert (read["_new_customerid_value"], read["new_CustomerId_account"]) == (contact, None)
     assert read["new_CustomerId_contact"]["lastname"] == "B"
     assert dataverse.ok("GET", f"accounts({account})/new_thing_account")["value"] == []
@@ -95,34 +125,62 @@ def test_customer_lookups(dataverse: Dataverse) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"SchemaName": "NoPrefix"}, {"SchemaName": None}, {"DisplayName": None}, {"Attributes": []}, {"OwnershipType": "Mine"},
+        {"SchemaName": "NoPrefix"},
+        {"SchemaName": None},
+        {"DisplayName": None},
+        {"Attributes": []},
+        {"OwnershipType": "Mine"},
         {"Attributes": [{"SchemaName": "new_Name", "@odata.type": "Microsoft.Dynamics.CRM.NonsenseAttributeMetadata"}]},
         {"Attributes": [{"SchemaName": "new_Name", "@odata.type": "Microsoft.Dynamics.CRM.StringAttributeMetadata"}]},
         {"DisplayCollectionName": {"LocalizedLabels": [{"Label": 5}]}},
     ],
-)  # fmt: skip
+)
 def test_wrong_definitions_are_refused_and_leave_nothing(dataverse: Dataverse, change: dict[str, object]) -> None:
     body = {
-        "SchemaName": "new_Thing", "DisplayName": label("T"), "DisplayCollectionName": label("Ts"), "OwnershipType": "UserOwned",
-        "Attributes": [column("String", "new_Name", IsPrimaryName=True)], **change,
-    }  # fmt: skip
+        "SchemaName": "new_Thing",
+        "DisplayName": label("T"),
+        "DisplayCollectionName": label("Ts"),
+        "OwnershipType": "UserOwned",
+        "Attributes": [column("String", "new_Name", IsPrimaryName=True)],
+        **change,
+    }
     answer = dataverse.send("POST", "EntityDefinitions", body)
     assert answer.status_code == 400, answer.text
     dataverse.fails(404, "0x8006088a", "GET", "new_things")
 
 
 def test_parts_are_noted_in_their_solution(dataverse: Dataverse) -> None:
-    publisher = dataverse.ok("POST", "publishers", {
-        "uniquename": "new", "friendlyname": "New", "customizationprefix": "new", "customizationoptionvalueprefix": 48210,
-    })  # fmt: skip
-    solution = dataverse.ok("POST", "solutions", {
-        "uniquename": "NewSolution", "friendlyname": "New", "version": "1.0.0.0", "publisherid@odata.bind": f"/publishers({publisher})",
-    })  # fmt: skip
+    publisher = dataverse.ok(
+        "POST",
+        "publishers",
+        {
+            "uniquename": "new",
+            "friendlyname": "New",
+            "customizationprefix": "new",
+            "customizationoptionvalueprefix": 48210,
+        },
+    )
+    solution = dataverse.ok(
+        "POST",
+        "solutions",
+        {
+            "uniquename": "NewSolution",
+            "friendlyname": "New",
+            "version": "1.0.0.0",
+            "publisherid@odata.bind": f"/publishers({publisher})",
+        },
+    )
     table = dataverse.table()
-    dataverse.ok("POST", f"{table}/Attributes", column("String", "new_Code"), **{"MSCRM.SolutionUniqueName": "NewSolution"})
-    listed = dataverse.ok("GET", f"solutioncomponents?$filter=_solutionid_value eq {solution}&$select=componenttype")["value"]
+    dataverse.ok(
+        "POST", f"{table}/Attributes", column("String", "new_Code"), **{"MSCRM.SolutionUniqueName": "NewSolution"}
+    )
+    listed = dataverse.ok("GET", f"solutioncomponents?$filter=_solutionid_value eq {solution}&$select=componenttype")[
+        "value"
+    ]
     assert [row["componenttype"] for row in listed] == [2]
-    answer = dataverse.send("POST", f"{table}/Attributes", column("String", "new_X"), **{"MSCRM.SolutionUniqueName": "Nope"})
+    answer = dataverse.send(
+        "POST", f"{table}/Attributes", column("String", "new_X"), **{"MSCRM.SolutionUniqueName": "Nope"}
+    )
     assert answer.status_code == 400
     dataverse.fails(400, "0x80060888", "GET", "new_things?$select=new_x")  # the refused column was not made
 

@@ -48,9 +48,19 @@ class Process:
 
     def start(self) -> None:
         command = [
-            sys.executable, "-m", "local", "dataverse", "--home", str(self.home), "--port", str(self.port), "--authority",
-            f"{self.entra.url}/{self.directory.tenant_id}", "--application", self.client.client_id,
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "local",
+            "dataverse",
+            "--home",
+            str(self.home),
+            "--port",
+            str(self.port),
+            "--authority",
+            f"{self.entra.url}/{self.directory.tenant_id}",
+            "--application",
+            self.client.client_id,
+        ]
         self._process = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
@@ -65,10 +75,16 @@ class Process:
 
     def token(self, **changes: Any) -> str:
         answer = requests.post(
-            f"{self.entra.url}/{self.directory.tenant_id}/oauth2/v2.0/token", verify=str(self.certificates.ca_file), timeout=10,
-            data={"grant_type": "client_credentials", "client_id": self.client.client_id, "client_secret": self.client.secret,
-                  "scope": f"{self.url}/.default"},
-        )  # fmt: skip
+            f"{self.entra.url}/{self.directory.tenant_id}/oauth2/v2.0/token",
+            verify=str(self.certificates.ca_file),
+            timeout=10,
+            data={
+                "grant_type": "client_credentials",
+                "client_id": self.client.client_id,
+                "client_secret": self.client.secret,
+                "scope": f"{self.url}/.default",
+            },
+        )
         answer.raise_for_status()
         return str(answer.json()["access_token"])
 
@@ -99,12 +115,15 @@ def test_tokens_are_checked(process: Process) -> None:
 
     stranger = rsa.generate_private_key(65537, 2048)
     wrong = [
-        "", "Bearer", "Bearer nonsense", f"Bearer {jwt.encode(claims, stranger, 'RS256', {'kid': kid})}",
+        "",
+        "Bearer",
+        "Bearer nonsense",
+        f"Bearer {jwt.encode(claims, stranger, 'RS256', {'kid': kid})}",
         f"Bearer {jwt.encode(claims | {'exp': 1}, key, 'RS256', {'kid': kid})}",
         f"Bearer {jwt.encode(claims | {'aud': 'https://other'}, key, 'RS256', {'kid': kid})}",
         f"Bearer {jwt.encode(claims, 'x' * 64, 'HS256', {'kid': kid})}",
         f"Bearer {jwt.encode(claims, key, 'RS256', {'kid': 'unknown'})}",
-    ]  # fmt: skip
+    ]
     for header in wrong:
         answer = process.send("GET", "WhoAmI", headers={"Authorization": header})
         assert answer.status_code == 401, header
@@ -138,18 +157,35 @@ def test_sigkill_loses_no_acknowledged_row_and_no_event(process: Process, tmp_pa
     file.write_text(json.dumps(_QUEUES))
     with Broker(config.read(file), home=None, port=0) as broker:
         parts = dict(pair.split("=", 1) for pair in broker.connection_string.split(";") if "=" in pair)
-        endpoint = process.create("serviceendpoints", {
-            "name": "bus", "contract": 2, "authtype": 2, "messageformat": 2, "namespaceformat": 2, "path": "events",
-            "namespaceaddress": parts["Endpoint"], "saskeyname": parts["SharedAccessKeyName"], "saskey": parts["SharedAccessKey"],
-        })  # fmt: skip
-        query = "sdkmessagefilters?$expand=sdkmessageid&$filter=primaryobjecttypecode eq 'contact' and sdkmessageid/name eq 'Create'"
+        endpoint = process.create(
+            "serviceendpoints",
+            {
+                "name": "bus",
+                "contract": 2,
+                "authtype": 2,
+                "messageformat": 2,
+                "namespaceformat": 2,
+                "path": "events",
+                "namespaceaddress": parts["Endpoint"],
+                "saskeyname": parts["SharedAccessKeyName"],
+                "saskey": parts["SharedAccessKey"],
+            },
+        )
+        condition = "primaryobjecttypecode eq 'contact' and sdkmessageid/name eq 'Create'"
+        query = f"sdkmessagefilters?$expand=sdkmessageid&$filter={condition}"
         found = process.send("GET", query).json()["value"][0]
-        process.create("sdkmessageprocessingsteps", {
-            "name": "contacts", "stage": 40, "mode": 1, "asyncautodelete": True,
-            "sdkmessageid@odata.bind": f"/sdkmessages({found['sdkmessageid']['sdkmessageid']})",
-            "sdkmessagefilterid@odata.bind": f"/sdkmessagefilters({found['sdkmessagefilterid']})",
-            "eventhandler_serviceendpoint@odata.bind": f"/serviceendpoints({endpoint})",
-        })  # fmt: skip
+        process.create(
+            "sdkmessageprocessingsteps",
+            {
+                "name": "contacts",
+                "stage": 40,
+                "mode": 1,
+                "asyncautodelete": True,
+                "sdkmessageid@odata.bind": f"/sdkmessages({found['sdkmessageid']['sdkmessageid']})",
+                "sdkmessagefilterid@odata.bind": f"/sdkmessagefilters({found['sdkmessagefilterid']})",
+                "eventhandler_serviceendpoint@odata.bind": f"/serviceendpoints({endpoint})",
+            },
+        )
         acknowledged: list[str] = []
         for round_ in range(3):
             ended = threading.Event()
@@ -197,5 +233,3 @@ def test_sigkill_loses_no_acknowledged_row_and_no_event(process: Process, tmp_pa
 
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
-
-

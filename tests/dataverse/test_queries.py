@@ -16,14 +16,26 @@ NOTES = 'odata.include-annotations="*"'
 def filled(dataverse: Dataverse) -> Dataverse:
     """Seven accounts, each with contacts: account n has n contacts."""
     for number in range(7):
-        account = dataverse.ok("POST", "accounts", {
-            "name": f"Account {number}", "revenue": number * 100, "numberofemployees": number % 3,
-            "telephone1": None if number % 2 else f"555-{number}",
-        })  # fmt: skip
+        account = dataverse.ok(
+            "POST",
+            "accounts",
+            {
+                "name": f"Account {number}",
+                "revenue": number * 100,
+                "numberofemployees": number % 3,
+                "telephone1": None if number % 2 else f"555-{number}",
+            },
+        )
         for person in range(number):
-            dataverse.ok("POST", "contacts", {
-                "lastname": f"P{person}", "firstname": "P", "parentcustomerid_account@odata.bind": f"accounts({account})",
-            })  # fmt: skip
+            dataverse.ok(
+                "POST",
+                "contacts",
+                {
+                    "lastname": f"P{person}",
+                    "firstname": "P",
+                    "parentcustomerid_account@odata.bind": f"accounts({account})",
+                },
+            )
     return dataverse
 
 
@@ -53,7 +65,7 @@ def names(dataverse: Dataverse, query: str) -> list[str]:
         ("Microsoft.Dynamics.CRM.Today(PropertyName='createdon')", "0123456"),
         ("Microsoft.Dynamics.CRM.LastXDays(PropertyName='createdon',PropertyValue=2)", "0123456"),
         ("Microsoft.Dynamics.CRM.OlderThanXDays(PropertyName='createdon',PropertyValue=1)", ""),
-        ("Microsoft.Dynamics.CRM.Between(PropertyName='revenue',PropertyValues=[\"200\",\"400\"])", "234"),
+        ('Microsoft.Dynamics.CRM.Between(PropertyName=\'revenue\',PropertyValues=["200","400"])', "234"),
         ("Microsoft.Dynamics.CRM.EqualUserId(PropertyName='ownerid')", "0123456"),
     ],
 )
@@ -64,15 +76,36 @@ def test_filters(filled: Dataverse, condition: str, expected: str) -> None:
 @pytest.mark.parametrize(
     "query",
     [
-        "$filter=nosuch eq 1", "$filter=name eq", "$filter=name gt 5 and", "$filter=revenue eq 'x y'", "$filter=((name eq 'a')",
-        "$filter=foo(name)", "$filter=contains(revenue,'1')", "$filter=name/any(a:a eq 1)", "$orderby=nosuch", "$top=-1",
-        "$top=x", "$skip=1", "$search=a", "$format=json", "$select=name,nosuch", "$expand=nosuch", "$count=maybe",
-        "$filter=not Microsoft.Dynamics.CRM.Today(PropertyName='createdon')", "$apply=nonsense", "$filter=name eq 'a&$select=name",
-        "$filter=Microsoft.Dynamics.CRM.LastXDays(PropertyName='name',PropertyValue=2)", "$skiptoken=rubbish",
-        "$expand=primarycontactid($top=1)", "$expand=contact_customer_accounts/$ref", "$select=name&$select=name",
-        "fetchXml=<fetch", "sql=SELECT", "$filter=" + "(" * 100 + "name eq 'a'" + ")" * 100,
+        "$filter=nosuch eq 1",
+        "$filter=name eq",
+        "$filter=name gt 5 and",
+        "$filter=revenue eq 'x y'",
+        "$filter=((name eq 'a')",
+        "$filter=foo(name)",
+        "$filter=contains(revenue,'1')",
+        "$filter=name/any(a:a eq 1)",
+        "$orderby=nosuch",
+        "$top=-1",
+        "$top=x",
+        "$skip=1",
+        "$search=a",
+        "$format=json",
+        "$select=name,nosuch",
+        "$expand=nosuch",
+        "$count=maybe",
+        "$filter=not Microsoft.Dynamics.CRM.Today(PropertyName='createdon')",
+        "$apply=nonsense",
+        "$filter=name eq 'a&$select=name",
+        "$filter=Microsoft.Dynamics.CRM.LastXDays(PropertyName='name',PropertyValue=2)",
+        "$skiptoken=rubbish",
+        "$expand=primarycontactid($top=1)",
+        "$expand=contact_customer_accounts/$ref",
+        "$select=name&$select=name",
+        "fetchXml=<fetch",
+        "sql=SELECT",
+        "$filter=" + "(" * 100 + "name eq 'a'" + ")" * 100,
     ],
-)  # fmt: skip
+)
 def test_wrong_queries_are_refused(filled: Dataverse, query: str) -> None:
     answer = filled.send("GET", f"accounts?{query}")
     assert answer.status_code == 400, answer.text
@@ -84,8 +117,16 @@ def test_order_and_top(filled: Dataverse) -> None:
     assert "@odata.nextLink" not in filled.ok("GET", "accounts?$top=3")
 
 
-@pytest.mark.parametrize("order", ["", "&$orderby=name desc", "&$orderby=telephone1,name", "&$orderby=telephone1 desc",
-                                   "&$orderby=numberofemployees,revenue desc"])  # fmt: skip
+@pytest.mark.parametrize(
+    "order",
+    [
+        "",
+        "&$orderby=name desc",
+        "&$orderby=telephone1,name",
+        "&$orderby=telephone1 desc",
+        "&$orderby=numberofemployees,revenue desc",
+    ],
+)
 def test_pages_hold_every_row_once(filled: Dataverse, order: str) -> None:
     whole = [row["accountid"] for row in filled.ok("GET", f"accounts?$select=name{order}")["value"]]
     url, pages, seen = f"accounts?$select=name{order}", 0, []
@@ -119,7 +160,8 @@ def test_counts(filled: Dataverse) -> None:
 
 def test_expand(filled: Dataverse) -> None:
     query = (
-        "accounts?$select=name&$filter=revenue eq 300&$expand=contact_customer_accounts($select=lastname;$filter=lastname ne 'P1';"
+        "accounts?$select=name&$filter=revenue eq 300&"
+        "$expand=contact_customer_accounts($select=lastname;$filter=lastname ne 'P1';"
         "$orderby=lastname desc;$top=1),createdby($select=fullname),primarycontactid($select=fullname)"
     )
     row = filled.ok("GET", query)["value"][0]
@@ -134,7 +176,11 @@ def test_expand(filled: Dataverse) -> None:
 def test_aggregation(filled: Dataverse) -> None:
     query = "accounts?$apply=filter(revenue gt 0)/groupby((numberofemployees),aggregate(revenue with sum as total,$count as n))"
     rows = filled.ok("GET", query)["value"]
-    assert {row["numberofemployees"]: (row["total"], row["n"]) for row in rows} == {0: (900, 2), 1: (500, 2), 2: (700, 2)}
+    assert {row["numberofemployees"]: (row["total"], row["n"]) for row in rows} == {
+        0: (900, 2),
+        1: (500, 2),
+        2: (700, 2),
+    }
     whole = filled.ok("GET", "accounts?$apply=aggregate(revenue with average as a,revenue with max as m)")["value"]
     assert whole == [{"a": Decimal(300), "m": Decimal(600)}]
 
@@ -145,17 +191,22 @@ def fetch(dataverse: Dataverse, xml: str, entity_set: str = "accounts") -> dict[
 
 
 def test_fetchxml_links_and_omits_what_is_empty(filled: Dataverse) -> None:
-    rows = fetch(filled, """
+    rows = fetch(
+        filled,
+        """
         <fetch><entity name="contact"><attribute name="lastname"/><order attribute="lastname"/>
           <link-entity name="account" from="accountid" to="parentcustomerid" alias="a" link-type="inner">
             <attribute name="name"/><attribute name="telephone1" alias="phone"/>
             <filter type="or"><condition attribute="revenue" operator="eq" value="200"/>
               <condition attribute="name" operator="like" value="%1"/></filter>
-          </link-entity></entity></fetch>""", "contacts")["value"]  # fmt: skip
+          </link-entity></entity></fetch>""",
+        "contacts",
+    )["value"]
     assert isinstance(rows, list)
     assert [(row["lastname"], row["a.name"], row.get("phone")) for row in rows if row["a.name"] == "Account 2"] == [
-        ("P0", "Account 2", "555-2"), ("P1", "Account 2", "555-2"),
-    ]  # fmt: skip
+        ("P0", "Account 2", "555-2"),
+        ("P1", "Account 2", "555-2"),
+    ]
     assert len(rows) == 3
     assert "phone" not in next(row for row in rows if row["a.name"] == "Account 1")
     assert rows[0]["a.name@OData.Community.Display.V1.AttributeName"] == "name"
@@ -165,7 +216,8 @@ def test_fetchxml_pages_by_cookie(filled: Dataverse) -> None:
     seen: list[str] = []
     cookie, page = "", 1
     while True:
-        xml = f'<fetch count="3" page="{page}"{cookie}><entity name="account"><attribute name="name"/><order attribute="name"/></entity></fetch>'
+        inside = '<entity name="account"><attribute name="name"/><order attribute="name"/></entity>'
+        xml = f'<fetch count="3" page="{page}"{cookie}>{inside}</fetch>'
         answer = fetch(filled, xml)
         seen += [row["name"] for row in answer["value"]]  # type: ignore[attr-defined]
         if not answer["@Microsoft.Dynamics.CRM.morerecords"]:
@@ -177,12 +229,15 @@ def test_fetchxml_pages_by_cookie(filled: Dataverse) -> None:
 
 
 def test_fetchxml_aggregates(filled: Dataverse) -> None:
-    xml = """<fetch aggregate="true"><entity name="account"><attribute name="createdon" groupby="true" dategrouping="year" alias="y"/>
+    xml = """<fetch aggregate="true"><entity name="account">
+        <attribute name="createdon" groupby="true" dategrouping="year" alias="y"/>
         <attribute name="revenue" aggregate="sum" alias="s"/><attribute name="revenue" aggregate="avg" alias="a"/>
         <attribute name="telephone1" aggregate="countcolumn" alias="t"/><attribute name="name" aggregate="count" alias="n"/>
         </entity></fetch>"""
     assert fetch(filled, xml)["value"] == [{"y": 2026, "s": 2100, "a": 300, "t": 4, "n": 7}]
-    answer = filled.send("GET", "accounts?fetchXml=" + quote(xml.replace('aggregate="true"', 'aggregate="true" aggregatelimit="5"', 1)))
+    answer = filled.send(
+        "GET", "accounts?fetchXml=" + quote(xml.replace('aggregate="true"', 'aggregate="true" aggregatelimit="5"', 1))
+    )
     assert answer.json()["error"]["code"] == "0x8004e023"
 
 
@@ -194,20 +249,29 @@ def test_fetchxml_aggregates(filled: Dataverse) -> None:
         ('<fetch><entity name="nosuch"/></fetch>', "0x80041102"),
         ('<fetch><entity name="contact"/></fetch>', "0x80040203"),
         ("<nonsense/>", "0x80041114"),
-        ('<fetch><entity name="account"><filter><condition attribute="name" operator="zz" value="1"/></filter></entity></fetch>',
-         "0x80060888"),
+        (
+            '<fetch><entity name="account"><filter><condition attribute="name" operator="zz" value="1"/></filter>'
+            "</entity></fetch>",
+            "0x80060888",
+        ),
     ],
-)  # fmt: skip
+)
 def test_hostile_and_wrong_fetchxml(dataverse: Dataverse, xml: str, code: str) -> None:
     dataverse.fails(400, code, "GET", f"accounts?fetchXml={quote(xml)}")
 
 
 def test_saved_views(filled: Dataverse) -> None:
-    view = filled.ok("POST", "savedqueries", {
-        "name": "Big", "returnedtypecode": "account", "querytype": 0,
-        "fetchxml": '<fetch><entity name="account"><attribute name="name"/><filter><condition attribute="revenue" operator="ge" '
-                    'value="600"/></filter></entity></fetch>',
-    })  # fmt: skip
+    view = filled.ok(
+        "POST",
+        "savedqueries",
+        {
+            "name": "Big",
+            "returnedtypecode": "account",
+            "querytype": 0,
+            "fetchxml": '<fetch><entity name="account"><attribute name="name"/><filter>'
+            '<condition attribute="revenue" operator="ge" value="600"/></filter></entity></fetch>',
+        },
+    )
     assert [row["name"] for row in filled.ok("GET", f"accounts?savedQuery={view}")["value"]] == ["Account 6"]
     filled.fails(400, "0x80040203", "GET", f"contacts?savedQuery={view}")
 
@@ -218,11 +282,17 @@ def sql(dataverse: Dataverse, text: str) -> list[dict[str, object]]:
 
 
 def test_sql(filled: Dataverse) -> None:
-    rows = sql(filled, "SELECT TOP 2 a.name, c.lastname AS person FROM account a JOIN contact c ON c.parentcustomerid = a.accountid "
-                       "WHERE a.revenue >= 500 AND c.lastname IN ('P4', 'P5') ORDER BY a.name DESC, c.lastname DESC")  # fmt: skip
+    rows = sql(
+        filled,
+        "SELECT TOP 2 a.name, c.lastname AS person FROM account a JOIN contact c ON c.parentcustomerid = a.accountid "
+        "WHERE a.revenue >= 500 AND c.lastname IN ('P4', 'P5') ORDER BY a.name DESC, c.lastname DESC",
+    )
     assert [(row["name"], row["person"]) for row in rows] == [("Account 6", "P5"), ("Account 6", "P4")]
-    rows = sql(filled, "SELECT numberofemployees, COUNT(*) AS n, SUM(revenue) AS total FROM account WHERE name LIKE 'Acc%' "
-                       "GROUP BY numberofemployees ORDER BY n DESC")  # fmt: skip
+    rows = sql(
+        filled,
+        "SELECT numberofemployees, COUNT(*) AS n, SUM(revenue) AS total FROM account WHERE name LIKE 'Acc%' "
+        "GROUP BY numberofemployees ORDER BY n DESC",
+    )
     assert rows[0] == {"numberofemployees": 0, "n": 3, "total": 900}
     assert len(sql(filled, "SELECT DISTINCT numberofemployees FROM account")) == 3
 
@@ -230,13 +300,22 @@ def test_sql(filled: Dataverse) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "SELECT * FROM account", "DELETE FROM account", "SELECT name FROM account WHERE 1=1", "SELECT name FROM nosuch",
-        "SELECT name FROM account WHERE accountid IN (SELECT accountid FROM account)", "SELECT name FROM contact", "SELECT",
-        "SELECT name FROM account; SELECT name FROM account", "SELECT upper(name) FROM account",
-        "SELECT name FROM account HAVING COUNT(*) > 1", "SELECT name FROM account UNION SELECT name FROM account",
-        "SELECT name FROM account a CROSS JOIN contact c", "SELECT TOP 9999 name FROM account", "SELECT nosuch FROM account",
+        "SELECT * FROM account",
+        "DELETE FROM account",
+        "SELECT name FROM account WHERE 1=1",
+        "SELECT name FROM nosuch",
+        "SELECT name FROM account WHERE accountid IN (SELECT accountid FROM account)",
+        "SELECT name FROM contact",
+        "SELECT",
+        "SELECT name FROM account; SELECT name FROM account",
+        "SELECT upper(name) FROM account",
+        "SELECT name FROM account HAVING COUNT(*) > 1",
+        "SELECT name FROM account UNION SELECT name FROM account",
+        "SELECT name FROM account a CROSS JOIN contact c",
+        "SELECT TOP 9999 name FROM account",
+        "SELECT nosuch FROM account",
     ],
-)  # fmt: skip
+)
 def test_sql_that_is_not_allowed(dataverse: Dataverse, text: str) -> None:
     answer = dataverse.send("GET", f"accounts?sql={quote(text)}")
     assert answer.status_code == 400, answer.text

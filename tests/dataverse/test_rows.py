@@ -86,16 +86,25 @@ def test_a_missing_row_and_a_second_row_with_one_id(dataverse: Dataverse) -> Non
 def test_lookups_are_written_through_navigation_properties(dataverse: Dataverse) -> None:
     account = dataverse.ok("POST", "accounts", {"name": "Adatum"})
     contact = dataverse.ok(
-        "POST", "contacts", {"firstname": "Ann", "lastname": "Lee", "parentcustomerid_account@odata.bind": f"/accounts({account})"}
+        "POST",
+        "contacts",
+        {"firstname": "Ann", "lastname": "Lee", "parentcustomerid_account@odata.bind": f"/accounts({account})"},
     )
-    read = dataverse.ok("GET", f"contacts({contact})?$select=fullname,_parentcustomerid_value", Prefer='odata.include-annotations="*"')
+    read = dataverse.ok(
+        "GET", f"contacts({contact})?$select=fullname,_parentcustomerid_value", Prefer='odata.include-annotations="*"'
+    )
     assert (read["fullname"], read["_parentcustomerid_value"]) == ("Ann Lee", account)
     assert read["_parentcustomerid_value@Microsoft.Dynamics.CRM.lookuplogicalname"] == "account"
-    assert read["_parentcustomerid_value@Microsoft.Dynamics.CRM.associatednavigationproperty"] == "parentcustomerid_account"
+    assert (
+        read["_parentcustomerid_value@Microsoft.Dynamics.CRM.associatednavigationproperty"]
+        == "parentcustomerid_account"
+    )
     assert read["_parentcustomerid_value@OData.Community.Display.V1.FormattedValue"] == "Adatum"
     dataverse.ok("PATCH", f"contacts({contact})", {"parentcustomerid_account@odata.bind": None})
     assert dataverse.ok("GET", f"contacts({contact})")["_parentcustomerid_value"] is None
-    dataverse.fails(400, "0x80048d19", "PATCH", f"contacts({contact})", {"parentcustomerid@odata.bind": f"/accounts({account})"})
+    dataverse.fails(
+        400, "0x80048d19", "PATCH", f"contacts({contact})", {"parentcustomerid@odata.bind": f"/accounts({account})"}
+    )
     dataverse.fails(400, "0x80048d19", "PATCH", f"contacts({contact})", {"_parentcustomerid_value": account})
     missing = str(uuid.uuid4())
     bind = {"parentcustomerid_account@odata.bind": f"/accounts({missing})"}
@@ -154,7 +163,9 @@ def test_state_and_owner(dataverse: Dataverse) -> None:
     assert dataverse.ok("GET", f"accounts({row})")["statuscode"] == 2
     other = dataverse.person("other", "System Administrator")
     dataverse.ok("PATCH", f"accounts({row})", {"ownerid@odata.bind": f"/systemusers({other})"})
-    read = dataverse.ok("GET", f"accounts({row})?$select=_ownerid_value,_owninguser_value&$expand=ownerid($select=fullname)")
+    read = dataverse.ok(
+        "GET", f"accounts({row})?$select=_ownerid_value,_owninguser_value&$expand=ownerid($select=fullname)"
+    )
     assert read["_ownerid_value"] == read["_owninguser_value"] == other
     assert read["ownerid"]["fullname"] == "other"
 
@@ -166,9 +177,16 @@ def test_migrated_rows_keep_their_date(dataverse: Dataverse) -> None:
 
 
 def test_base_currency_copies_follow_the_exchange_rate(dataverse: Dataverse) -> None:
-    euro = dataverse.ok("POST", "transactioncurrencies", {
-        "currencyname": "Euro", "isocurrencycode": "EUR", "currencysymbol": "E", "exchangerate": 0.8,
-    })  # fmt: skip
+    euro = dataverse.ok(
+        "POST",
+        "transactioncurrencies",
+        {
+            "currencyname": "Euro",
+            "isocurrencycode": "EUR",
+            "currencysymbol": "E",
+            "exchangerate": 0.8,
+        },
+    )
     row = dataverse.ok(
         "POST", "accounts", {"revenue": 100, "transactioncurrencyid@odata.bind": f"/transactioncurrencies({euro})"}
     )
@@ -180,12 +198,22 @@ def test_base_currency_copies_follow_the_exchange_rate(dataverse: Dataverse) -> 
 
 def test_many_to_many(dataverse: Dataverse) -> None:
     table = dataverse.table()
-    dataverse.ok("POST", "RelationshipDefinitions", {
-        "@odata.type": "Microsoft.Dynamics.CRM.ManyToManyRelationshipMetadata", "SchemaName": "new_thing_account",
-        "Entity1LogicalName": "new_thing", "Entity2LogicalName": "account", "IntersectEntityName": "new_thing_account",
-    })  # fmt: skip
+    dataverse.ok(
+        "POST",
+        "RelationshipDefinitions",
+        {
+            "@odata.type": "Microsoft.Dynamics.CRM.ManyToManyRelationshipMetadata",
+            "SchemaName": "new_thing_account",
+            "Entity1LogicalName": "new_thing",
+            "Entity2LogicalName": "account",
+            "IntersectEntityName": "new_thing_account",
+        },
+    )
     assert table
-    thing, account = dataverse.ok("POST", "new_things", {"new_name": "T"}), dataverse.ok("POST", "accounts", {"name": "A"})
+    thing, account = (
+        dataverse.ok("POST", "new_things", {"new_name": "T"}),
+        dataverse.ok("POST", "accounts", {"name": "A"}),
+    )
     reference = {"@odata.id": f"{ROOT}accounts({account})"}
     dataverse.ok("POST", f"new_things({thing})/new_thing_account/$ref", reference)
     dataverse.fails(412, "0x80040237", "POST", f"new_things({thing})/new_thing_account/$ref", reference)
@@ -198,8 +226,12 @@ def test_many_to_many(dataverse: Dataverse) -> None:
 
 def test_deleting_follows_the_relationships(dataverse: Dataverse) -> None:
     account = dataverse.ok("POST", "accounts", {"name": "A"})
-    contact = dataverse.ok("POST", "contacts", {"lastname": "B", "parentcustomerid_account@odata.bind": f"accounts({account})"})
-    task = dataverse.ok("POST", "tasks", {"subject": "T", "regardingobjectid_account_task@odata.bind": f"accounts({account})"})
+    contact = dataverse.ok(
+        "POST", "contacts", {"lastname": "B", "parentcustomerid_account@odata.bind": f"accounts({account})"}
+    )
+    task = dataverse.ok(
+        "POST", "tasks", {"subject": "T", "regardingobjectid_account_task@odata.bind": f"accounts({account})"}
+    )
     invoice = dataverse.ok("POST", "invoices", {"name": "I", "customerid_account@odata.bind": f"accounts({account})"})
     dataverse.fails(405, "0x80040227", "DELETE", f"accounts({account})")
     dataverse.ok("DELETE", f"invoices({invoice})")
@@ -212,16 +244,31 @@ def test_columns_of_every_type_come_back_as_they_went_in(dataverse: Dataverse) -
     table = dataverse.table()
     options = {"Options": [{"Value": 1, "Label": None}, {"Value": 2, "Label": None}]}
     for kind, name, more in [
-        ("Memo", "new_Memo", {}), ("Integer", "new_Int", {}), ("BigInt", "new_Big", {}), ("Double", "new_Double", {"Precision": 5}),
-        ("Decimal", "new_Decimal", {"Precision": 10}), ("Money", "new_Money", {}), ("Boolean", "new_Bool", {"DefaultValue": True}),
-        ("DateTime", "new_Time", {}), ("DateTime", "new_Day", {"DateTimeBehavior": {"Value": "DateOnly"}, "Format": "DateOnly"}),
-        ("Picklist", "new_Choice", {"OptionSet": options}), ("MultiSelectPicklist", "new_Choices", {"OptionSet": options}),
-    ]:  # fmt: skip
+        ("Memo", "new_Memo", {}),
+        ("Integer", "new_Int", {}),
+        ("BigInt", "new_Big", {}),
+        ("Double", "new_Double", {"Precision": 5}),
+        ("Decimal", "new_Decimal", {"Precision": 10}),
+        ("Money", "new_Money", {}),
+        ("Boolean", "new_Bool", {"DefaultValue": True}),
+        ("DateTime", "new_Time", {}),
+        ("DateTime", "new_Day", {"DateTimeBehavior": {"Value": "DateOnly"}, "Format": "DateOnly"}),
+        ("Picklist", "new_Choice", {"OptionSet": options}),
+        ("MultiSelectPicklist", "new_Choices", {"OptionSet": options}),
+    ]:
         dataverse.ok("POST", f"{table}/Attributes", column(kind, name, **dict(more)))
     body = {
-        "new_memo": 'a "b"\n\u00e9\U0001f600', "new_int": -5, "new_big": 2**60, "new_double": 1.5, "new_decimal": 12345.0123456789,
-        "new_money": -0.01, "new_time": "2026-01-02T03:04:05+02:00", "new_day": "2026-02-28", "new_choice": 2, "new_choices": "2,1",
-    }  # fmt: skip
+        "new_memo": 'a "b"\n\u00e9\U0001f600',
+        "new_int": -5,
+        "new_big": 2**60,
+        "new_double": 1.5,
+        "new_decimal": 12345.0123456789,
+        "new_money": -0.01,
+        "new_time": "2026-01-02T03:04:05+02:00",
+        "new_day": "2026-02-28",
+        "new_choice": 2,
+        "new_choices": "2,1",
+    }
     row = dataverse.ok("POST", "new_things", body)
     read = dataverse.ok("GET", f"new_things({row})")
     assert read["new_memo"] == body["new_memo"]

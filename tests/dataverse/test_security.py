@@ -9,7 +9,9 @@ from tests.dataverse.conftest import ROOT, Dataverse, column
 
 def role(dataverse: Dataverse, name: str, **privileges: str) -> str:
     """A role with privileges such as prvReadAccount="Basic"; answers its name."""
-    unit = dataverse.ok("GET", "businessunits?$filter=_parentbusinessunitid_value eq null")["value"][0]["businessunitid"]
+    unit = dataverse.ok("GET", "businessunits?$filter=_parentbusinessunitid_value eq null")["value"][0][
+        "businessunitid"
+    ]
     made = dataverse.ok("POST", "roles", {"name": name, "businessunitid@odata.bind": f"/businessunits({unit})"})
     known = {row["name"]: row["privilegeid"] for row in dataverse.ok("GET", "privileges?$select=name")["value"]}
     wanted = [{"PrivilegeId": known[name], "Depth": depth} for name, depth in privileges.items()]
@@ -43,7 +45,9 @@ def test_depth_limits_reads_and_writes_to_own_rows(dataverse: Dataverse) -> None
 
 def test_business_units_and_teams(dataverse: Dataverse) -> None:
     root = dataverse.ok("GET", "businessunits")["value"][0]["businessunitid"]
-    child = dataverse.ok("POST", "businessunits", {"name": "North", "parentbusinessunitid@odata.bind": f"/businessunits({root})"})
+    child = dataverse.ok(
+        "POST", "businessunits", {"name": "North", "parentbusinessunitid@odata.bind": f"/businessunits({root})"}
+    )
     deep, local = role(dataverse, "Deep", prvReadAccount="Deep"), role(dataverse, "Local", prvReadAccount="Local")
     dataverse.person("boss", deep)
     dataverse.person("peer", local)
@@ -54,7 +58,9 @@ def test_business_units_and_teams(dataverse: Dataverse) -> None:
     assert dataverse.ok("GET", "accounts", user="peer")["value"] == []
     dataverse.ok("DELETE", f"accounts({dataverse.ok('GET', 'accounts')['value'][0]['accountid']})")
     team = dataverse.ok("POST", "teams", {"name": "T", "businessunitid@odata.bind": f"/businessunits({root})"})
-    dataverse.ok("POST", f"teams({team})/teammembership_association/$ref", {"@odata.id": f"{ROOT}systemusers({worker})"})
+    dataverse.ok(
+        "POST", f"teams({team})/teammembership_association/$ref", {"@odata.id": f"{ROOT}systemusers({worker})"}
+    )
     dataverse.ok("POST", "accounts", {"name": "of the team", "ownerid@odata.bind": f"/teams({team})"})
     assert [row["name"] for row in dataverse.ok("GET", "accounts", user="worker")["value"]] == ["of the team"]
 
@@ -94,12 +100,21 @@ def test_secured_columns(dataverse: Dataverse) -> None:
     assert dataverse.ok("GET", f"new_things({row})", user="reader")["new_secret"] is None
     dataverse.fails(403, "0x8004f508", "PATCH", f"new_things({row})", {"new_secret": "x"}, user="reader")
     profile = dataverse.ok("POST", "fieldsecurityprofiles", {"name": "P"})
-    dataverse.ok("POST", "fieldpermissions", {
-        "entityname": "new_thing", "attributelogicalname": "new_secret", "canread": 4,
-        "fieldsecurityprofileid@odata.bind": f"/fieldsecurityprofiles({profile})",
-    })  # fmt: skip
-    dataverse.ok("POST", f"systemusers({reader})/systemuserprofiles_association/$ref",
-                 {"@odata.id": f"{ROOT}fieldsecurityprofiles({profile})"})  # fmt: skip
+    dataverse.ok(
+        "POST",
+        "fieldpermissions",
+        {
+            "entityname": "new_thing",
+            "attributelogicalname": "new_secret",
+            "canread": 4,
+            "fieldsecurityprofileid@odata.bind": f"/fieldsecurityprofiles({profile})",
+        },
+    )
+    dataverse.ok(
+        "POST",
+        f"systemusers({reader})/systemuserprofiles_association/$ref",
+        {"@odata.id": f"{ROOT}fieldsecurityprofiles({profile})"},
+    )
     assert dataverse.ok("GET", f"new_things({row})", user="reader")["new_secret"] == "s"
 
 
