@@ -340,9 +340,11 @@ def _fill_app(api: WebApi, interface: Interface) -> None:
         {"@odata.type": "Microsoft.Dynamics.CRM.systemform", "formid": str(interface.dashboard.id)},
     ]
     # The roles first: the site map in the app is the mark that it is filled.
-    for name in app.roles:
-        role = {"@odata.id": f"{api.root()}roles({interface.role(name).id})"}
-        api.create(f"appmodules({app.id})/appmoduleroles_association/$ref", role)
+    roles = f"appmodules({app.id})/appmoduleroles_association"
+    present = {row["roleid"] for row in api.rows(f"{roles}?$select=roleid")}
+    for role in (interface.role(name) for name in app.roles):
+        if str(role.id) not in present:
+            api.create(f"{roles}/$ref", {"@odata.id": f"{api.root()}roles({role.id})"})
     api.call("AddAppComponents", {"AppId": str(app.id), "Components": components})
 
 
