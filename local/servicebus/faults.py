@@ -15,7 +15,7 @@ from local.servicebus.model.errors import ServerBusy
 class Dials:
     """Rates are probabilities from 0 to 1."""
 
-    drop_connection: float = 0.0  # per message or settlement that comes in
+    drop_connection: float = 0.0  # per message or settlement that comes in: before it is handled, or before its answer
     lose_session_lock: float = 0.0  # per message delivered in a session
     server_busy: float = 0.0  # per sender or receiver attached, per message sent in
     delay_ms: float = 0.0  # added before what a connection says is written
@@ -32,6 +32,9 @@ class Faults:
 
     def strikes(self, rate: float) -> bool:
         return rate > 0 and self._random.random() < rate
+
+    def tosses_heads(self) -> bool:
+        return self._random.random() < 0.5
 
     def refuse_busy(self) -> None:
         """Raises ServerBusy, as often as the dial says."""

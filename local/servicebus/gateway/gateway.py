@@ -72,6 +72,7 @@ class Gateway:
         self._policies = policies
         self._loop = asyncio.get_running_loop()
         self._dirty: dict[Connection, None] = {}
+        self._doomed: set[Connection] = set()  # to break when what they asked for is done but not answered
         self._flush_is_due = False
         self._alarm: asyncio.TimerHandle | None = None
 
@@ -96,6 +97,9 @@ class Gateway:
             self._loop.call_later(_RETRY_S, self.changed)
             return
         dirty, self._dirty = self._dirty, {}
+        doomed, self._doomed = self._doomed, set()
+        for connection in doomed:
+            connection.drop()
         for connection in dirty:
             connection.flush(self.faults.dials.delay_ms / 1000)
         self._set_alarm()
@@ -139,8 +143,10 @@ class Gateway:
         if isinstance(performative, p.Transfer | p.Disposition) and self.faults.strikes(
             self.faults.dials.drop_connection
         ):
-            connection.drop()
-            return False
+            if self.faults.tosses_heads():
+                connection.drop()
+                return False
+            self._doomed.add(connection)
         return True
 
     def link(self, session: Session, attach: p.Attach) -> Link:
