@@ -2,13 +2,14 @@
 
 import azure.functions as func
 
+from connector import logs
 from connector.settings import settings
 from functions.changes import changes
 from functions.events import events
 from functions.redemptions import redemptions
 from functions.schedules import schedules
 
-settings()
+logs.install(settings().secrets, as_json=settings().log_format == "json")
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
 for blueprint in (events, changes, redemptions, schedules):

@@ -19,6 +19,11 @@ from connector.store import Store
 if TYPE_CHECKING:
     from azure.servicebus import ServiceBusClient
 
+    from connector.dead_letters import DeadLetters
+    from connector.sweep import Sweep
+    from connector.telemetry import Telemetry
+    from connector.watch import Watch
+
 
 @dataclass(frozen=True)
 class App:
@@ -57,6 +62,30 @@ class App:
     @cached_property
     def chores(self) -> Chores:
         return Chores(self.client, self.send_changes, self.now)
+
+    @cached_property
+    def sweep(self) -> "Sweep":
+        from connector.sweep import Sweep
+
+        return Sweep(self.client, self.programs, self.processor, self.send_changes, self.now)
+
+    @cached_property
+    def dead_letters(self) -> "DeadLetters":
+        from connector.dead_letters import DeadLetters
+
+        return DeadLetters(self.bus, self.client, self.settings, self.now)
+
+    @cached_property
+    def watch(self) -> "Watch":
+        from connector.watch import Watch
+
+        return Watch(self.client, self.bus, self.settings, self.now)
+
+    @cached_property
+    def telemetry(self) -> "Telemetry":
+        from connector.telemetry import Telemetry
+
+        return Telemetry(self.settings.telemetry == "opentelemetry", self.client, self.processor)
 
     @cached_property
     def bus(self) -> "ServiceBusClient":

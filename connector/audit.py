@@ -1,9 +1,13 @@
-"""Proves the ledger's laws, customer by customer, from the rows alone.
+"""Proves the ledger's laws from the rows alone, and on request brings up to date what is only a copy of the ledger.
 
 For every customer: entries follow one another without a gap and in an unbroken hash chain; each moves what it says; no lot and
 no pending points fall below zero; the membership and the columns on account or contact are the fold of the entries; take-backs of
-a document never exceed what it earned; every invoice has the points that its rule and the tier before it say; every completed
-redemption has exactly one entry, every other none. Memory is bounded: customers are read some at a time.
+a document never exceed what it earned; every invoice has the points that its rule and the tier before it say. For every
+redemption, void and adjustment, whoever's it is: completed means exactly one entry, anything else none; and every such entry has
+its row.
+
+Customers are read some at a time and their histories page by page. What is kept of a history is its fold and the sums of its
+documents.
 """
 
 from collections import Counter, defaultdict
@@ -11,146 +15,221 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from itertools import batched
 from typing import Any
 
-from connector.dataverse import DataverseClient, Get
+from connector import histories
+from connector.answers import AnswerAudit
+from connector.dataverse import Conflict, DataverseClient, Get, NotFound, Update
 from connector.dataverse.odata import any_of
 from connector.identity import Customer
 from connector.loyalty.earning import Invoice, Status, base_points
-from connector.loyalty.history import posted
+from connector.loyalty.history import Posted, note
 from connector.loyalty.ledger import Entry, Kind, LedgerError, State, month_of
 from connector.loyalty.program import Program
 from connector.loyalty.tiers import held
-from connector.rows import ledger, wishes
-from connector.rows.choices import RedemptionStatus, RedemptionType
+from connector.rows import customers, ledger
 from connector.rows.invoices import INVOICE_SELECT, invoice_of
 from connector.rows.values import Row, Unusable
 
-_CUSTOMERS_AT_ONCE = 40
-_MEMBERSHIP = f"{ledger.MEMBERSHIP},loy_balance,loy_pending,loy_owed"
+KEPT = 1000  # violations kept in the report; all are counted and told
+_MEMBERSHIP = f"{ledger.MEMBERSHIP},loy_name,loy_balance,loy_pending,loy_owed"
 _MIRROR = "loy_pointsbalance,loy_pointspending,loy_tiername"
 
 
 @dataclass(slots=True)
 class Report:
-    """Counts of what was looked at, and every broken law in a sentence."""
+    """Counts of what was looked at, and the broken laws in sentences: the first thousand, and the number of all."""
 
     counts: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
+    broken: int = 0
 
     @property
     def holds(self) -> bool:
-        return not self.violations
+        return not self.broken
+
+
+@dataclass(slots=True)
+class _Look:
+    """One customer as found: `state` is the fold, None when the entries do not follow one another."""
+
+    customer: Customer
+    row: Row
+    state: State | None = field(default_factory=State)
+    documents: dict[str, Posted] = field(default_factory=dict)
+    mirror: Row | None = None
+    counts: Counter[str] = field(default_factory=Counter)
+    behind: list[str] = field(default_factory=list)  # copies that differ from the ledger
+    faults: list[str] = field(default_factory=list)
+
+    def add(self, entry: Entry) -> None:
+        if self.state is None:
+            return
+        self.counts["entries"] += 1
+        try:
+            self.state = self.state.after(entry)
+        except LedgerError as error:
+            self.faults.append(str(error))
+            self.state = None
+            return
+        note(self.documents, entry)
+        if entry.kind is Kind.TAKEBACK and self.documents[entry.cause].points < 0:
+            self.faults.append(f"{entry.cause} was taken back by more than it earned")
 
 
 class Audit:
-    def __init__(self, client: DataverseClient, program: Program, now: datetime) -> None:
+    """`told` hears of each broken law as it is found. With `repair`, copies that are behind the ledger are written anew."""
+
+    def __init__(
+        self,
+        client: DataverseClient,
+        program: Program,
+        now: datetime,
+        *,
+        repair: bool = False,
+        told: Callable[[str], None] = lambda violation: None,
+    ) -> None:
         self._client = client
         self._program = program
         self._now = now
+        self._repair = repair
+        self._told = told
         self.report = Report()
 
     def run(self, progress: Callable[[Report], None] = lambda report: None) -> Report:
-        """Look at every customer and every invoice."""
-        memberships = f"loy_memberships?$select={_MEMBERSHIP}"
-        for page in self._client.pages(memberships, max_page_size=_CUSTOMERS_AT_ONCE * 10):
-            for some in batched(page, _CUSTOMERS_AT_ONCE, strict=False):
-                self._customers(some)
-                progress(self.report)
+        """Look at every customer, every invoice and everything that was asked for."""
+        for some in histories.members(self._client, _MEMBERSHIP):
+            self._customers(some)
+            progress(self.report)
         self._strangers()
-        progress(self.report)
+        answers = AnswerAudit(self._client, self._broken)
+        for counts in answers.run():
+            self.report.counts.update(counts)
+            progress(self.report)
         return self.report
 
-    def _customers(self, memberships: Sequence[Row]) -> None:
-        members = {row["loy_membershipid"]: Customer.parse(row["loy_customerkey"]) for row in memberships}
-        ids = [customer.id for customer in members.values()]
-        accounts = [c.id for c in members.values() if c.table == "account"] or [_NOBODY]
-        contacts = [c.id for c in members.values() if c.table == "contact"] or [_NOBODY]
-        of_members = any_of("_loy_membershipid_value", list(members))
-        entries, invoices, redemptions, account_rows, contact_rows = self._client.read(
-            Get(f"loy_entries?$select={ledger.ENTRY}&$filter={of_members}&$orderby=loy_sequence"),
-            Get(f"invoices?{INVOICE_SELECT}&$filter={any_of('_customerid_value', ids)}"),
-            Get(f"loy_redemptions?$select={wishes.REDEMPTION}&$filter={any_of('_loy_customerid_value', ids)}"),
-            Get(f"accounts?$select={_MIRROR}&$filter={any_of('accountid', accounts)}"),
-            Get(f"contacts?$select={_MIRROR}&$filter={any_of('contactid', contacts)}"),
-        )
-        entries_by = _grouped(entries, "_loy_membershipid_value")
-        invoices_by = _grouped(invoices, "_customerid_value")
-        redemptions_by = _grouped(redemptions, "_loy_customerid_value")
-        mirrors = {row["accountid"]: row for row in account_rows} | {row["contactid"]: row for row in contact_rows}
-        for row in memberships:
-            customer = members[row["loy_membershipid"]]
-            history = [ledger.entry_of(customer, entry) for entry in entries_by[row["loy_membershipid"]]]
-            self.report.counts["customers"] += 1
-            self.report.counts["entries"] += len(history)
-            state = self._fold(customer, history)
-            if state is None:
+    def _customers(self, rows: Sequence[Row]) -> None:
+        looks = self._look(rows)
+        suspects = [look.row["loy_membershipid"] for look in looks if look.behind or look.faults]
+        if suspects:
+            # A change may have been committed between two of our reads: what is still wrong now, is wrong.
+            wanted = f"loy_memberships?$select={_MEMBERSHIP}&$filter={any_of('loy_membershipid', suspects)}"
+            again = {look.customer: look for look in self._look(self._client.get(wanted))}
+            looks = [again.get(look.customer, look) for look in looks]
+        for look in looks:
+            self.report.counts += look.counts
+            for fault in look.faults:
+                self._broken(f"{look.customer}: {fault}")
+            if look.behind and self._repair and look.state is not None and self._mend(look, look.state):
+                self.report.counts["repaired"] += 1
                 continue
-            self._membership(customer, row, state)
-            self._mirror(customer, mirrors.get(customer.id), state)
-            self._invoices(customer, invoices_by[customer.id], history, state)
-            self._redemptions(customer, redemptions_by[customer.id], history)
+            for fault in look.behind:
+                self._broken(f"{look.customer}: {fault}")
 
-    def _fold(self, customer: Customer, history: Iterable[Entry]) -> State | None:
-        state = State()
-        documents: Counter[str] = Counter()
-        for entry in history:
+    def _look(self, rows: Sequence[Row]) -> list[_Look]:
+        looks: dict[str, _Look] = {}
+        for row in rows:
             try:
-                state = state.after(entry)
-            except LedgerError as error:
-                self._broken(customer, str(error))
-                return None
-            if entry.kind in (Kind.EARN, Kind.TAKEBACK):
-                documents[entry.cause] += entry.points
-                if documents[entry.cause] < 0:
-                    self._broken(customer, f"{entry.cause} was taken back by more than it earned")
+                customer = Customer.parse(row["loy_customerkey"] or "")
+            except ValueError as error:
+                self._broken(f"membership {row['loy_membershipid']}: {error}")
+                continue
+            look = looks[row["loy_membershipid"]] = _Look(customer, row)
+            look.counts["customers"] += 1
+            if customer.membership_id != row["loy_membershipid"]:
+                look.faults.append("the membership has the id of another customer")
+        for page in histories.entries(self._client, {id: look.customer for id, look in looks.items()}):
+            for entry in page:
+                looks[Customer.parse(entry.customer).membership_id].add(entry)
+        by_customer = {look.customer.id: look for look in looks.values()}
+        for row in self._mirrors(looks.values()):
+            by_customer[row.get("accountid") or row["contactid"]].mirror = row
+        invoices = self._invoices_of(list(by_customer))
+        for look in looks.values():
+            if look.state is not None:
+                look.faults += self._state_faults(look.state)
+                look.behind += self._copies(look, look.state)
+                look.faults += self._invoices(look, look.state, invoices[look.customer.id])
+        return list(looks.values())
+
+    def _mirrors(self, looks: Iterable[_Look]) -> Iterator[Row]:
+        gets = []
+        for table in ("account", "contact"):
+            ids = [look.customer.id for look in looks if look.customer.table == table]
+            if ids:
+                gets.append(Get(f"{table}s?$select={_MIRROR}&$filter={any_of(f'{table}id', ids)}"))
+        for rows in self._client.read(*gets):
+            yield from rows
+
+    def _invoices_of(self, ids: Sequence[str]) -> dict[str, list[Row]]:
+        found: dict[str, list[Row]] = defaultdict(list)
+        if ids:
+            path = f"invoices?{INVOICE_SELECT}&$filter={any_of('_customerid_value', ids)}&$orderby=invoiceid"
+            for page in self._client.pages(path, max_page_size=1000):
+                for row in page:
+                    found[row["_customerid_value"]].append(row)
+        return found
+
+    def _state_faults(self, state: State) -> Iterator[str]:
         if state.owed and state.lots:
-            self._broken(customer, f"{state.owed} points are owed while lots are open")
-        return state
+            yield f"{state.owed} points are owed while lots are open"
 
-    def _membership(self, customer: Customer, row: Row, state: State) -> None:
-        cached = ledger.membership_of(customer, row).state
+    def _copies(self, look: _Look, state: State) -> Iterator[str]:
+        cached = ledger.membership_of(look.customer, look.row).state
         if cached.sequence < state.sequence:
-            self._broken(customer, f"the membership knows {cached.sequence} of {state.sequence} entries")
+            yield f"the membership knows {cached.sequence} of {state.sequence} entries"
         elif cached != state:
-            self._broken(customer, "the membership is not the fold of its entries")
-        figures = (row["loy_balance"], row["loy_pending"], row["loy_owed"])
+            yield "the membership is not the fold of its entries"
+        figures = (look.row["loy_balance"], look.row["loy_pending"], look.row["loy_owed"])
         if figures != (state.balance, state.pending_points, state.owed):
-            self._broken(customer, f"the membership shows {figures[0]} points, the ledger has {state.balance}")
-
-    def _mirror(self, customer: Customer, row: Row | None, state: State) -> None:
-        if row is None:
-            self.report.counts["customers deleted"] += 1
+            yield f"the membership shows {figures[0]} points, the ledger has {state.balance}"
+        if look.mirror is None:
+            look.counts["customers deleted"] += 1
             return
-        shown = (row["loy_pointsbalance"], row["loy_pointspending"], row["loy_tiername"])
+        shown = tuple(look.mirror[column] for column in _MIRROR.split(","))
         truth = (state.balance, state.pending_points, self._program.tier(state.tier).name)
         if shown != truth:
-            self._broken(customer, f"the {customer.table} shows {shown}, the ledger has {truth}")
+            yield f"the {look.customer.table} shows {shown}, the ledger has {truth}"
 
-    def _invoices(self, customer: Customer, rows: Iterable[Row], history: Iterable[Entry], state: State) -> None:
-        documents = posted(history)
+    def _mend(self, look: _Look, state: State) -> bool:
+        """Write the copies anew; false when somebody else has changed the membership meanwhile."""
+        customer, membership = look.customer, ledger.membership_of(look.customer, look.row)
+        row = ledger.membership_row(self._program, membership, state, look.row["loy_name"], self._now)
+        writes = [Update(f"loy_memberships({customer.membership_id})", row, if_match=look.row["@odata.etag"])]
+        if look.mirror is not None:
+            columns: dict[str, Any] = customers.mirror(self._program, state, self._now)
+            columns["loy_tiername"] = self._program.tier(state.tier).name
+            writes.append(Update(f"{customer.entity_set}({customer.id})", columns))
+        try:
+            self._client.commit(writes)
+        except (Conflict, NotFound):
+            return False
+        return True
+
+    def _invoices(self, look: _Look, state: State, rows: Iterable[Row]) -> Iterator[str]:
+        documents = dict(look.documents)
+        unreadable: set[str] = set()
         spend: dict[str, Decimal] = defaultdict(Decimal)
         earned: dict[str, int] = defaultdict(int)
-        for invoice in sorted(self._readable(rows), key=lambda i: (i.invoiced_on.replace(microsecond=0), i.document)):
-            self.report.counts["invoices"] += 1
+        invoices = self._readable(rows, unreadable)
+        for invoice in sorted(invoices, key=lambda i: (i.invoiced_on.replace(microsecond=0), i.document)):
+            look.counts["invoices"] += 1
             have = documents.pop(invoice.document, None)
-            expected_spend, expected = self._expected(
-                invoice, have.rule_version if have else None, spend, earned, state
-            )
+            rule_version = have.rule_version if have else None
+            expected_spend, expected = self._expected(invoice, rule_version, spend, earned, state)
             month = month_of(invoice.invoiced_on)
             spend[month] += expected_spend
             earned[month] += expected
             points, counted = (have.points, have.spend) if have else (0, Decimal(0))
             if (points, counted) != (expected, expected_spend):
-                self._broken(
-                    customer,
+                yield (
                     f"invoice {invoice.number} has {points} points and {counted} of spend,"
-                    f" its rule says {expected} and {expected_spend}",
+                    f" its rule says {expected} and {expected_spend}"
                 )
+        look.counts["invoices that cannot earn"] += len(unreadable)
         for document, have in documents.items():
-            if document.startswith("invoice:") and have.points and document not in self._parked_documents:
-                self._broken(customer, f"{document} has {have.points} points and is no invoice of this customer")
+            if document.startswith("invoice:") and have.points and document not in unreadable:
+                yield f"{document} has {have.points} points and is no invoice of this customer"
 
     def _expected(
         self,
@@ -167,63 +246,39 @@ class Audit:
         multiplier = held(self._program, spend, earned, state.since, day).multiplier
         return invoice.net, base_points(invoice, rule).times(multiplier)
 
-    def _readable(self, rows: Iterable[Row]) -> Iterator[Invoice]:
-        self._parked_documents: set[str] = set()
+    def _readable(self, rows: Iterable[Row], unreadable: set[str]) -> Iterator[Invoice]:
         for row in rows:
             try:
                 invoice, _ = invoice_of(self._program, row)
             except Unusable:
-                self.report.counts["invoices that cannot earn"] += 1
-                self._parked_documents.add(f"invoice:{row['invoiceid']}")
+                unreadable.add(f"invoice:{row['invoiceid']}")
                 continue
             if invoice.net < 0:
-                self.report.counts["invoices that cannot earn"] += 1
-                self._parked_documents.add(invoice.document)
+                unreadable.add(invoice.document)
                 continue
             yield invoice
-
-    def _redemptions(self, customer: Customer, rows: Iterable[Row], history: Iterable[Entry]) -> None:
-        redeemed = Counter(entry.cause for entry in history if entry.kind is Kind.REDEEM)
-        voided = Counter(entry.cause for entry in history if entry.kind is Kind.VOID)
-        for row in rows:
-            if row["loy_type"] == RedemptionType.VOID:
-                continue
-            self.report.counts["redemptions"] += 1
-            cause = f"redemption:{row['loy_redemptionid']}"
-            status = RedemptionStatus(row["loy_status"])
-            spent = status in (RedemptionStatus.COMPLETED, RedemptionStatus.VOIDED)
-            if redeemed.pop(cause, 0) != spent or voided.pop(cause, 0) != (status is RedemptionStatus.VOIDED):
-                self._broken(customer, f"{cause} is {status.name.lower()} and its entries do not fit")
-        for cause in redeemed:
-            self._broken(customer, f"{cause} has an entry and no row")
 
     def _strangers(self) -> None:
         """Invoices of customers that have no membership: none of them may have earned anything by its rule."""
         for page in self._client.pages(f"invoices?{INVOICE_SELECT}", max_page_size=200):
             by_member: dict[str, list[Invoice]] = defaultdict(list)
-            for invoice in self._readable(page):
+            for invoice in self._readable(page, set()):
                 by_member[Customer.parse(invoice.customer).membership_id].append(invoice)
             if not by_member:
                 continue
             wanted = any_of("loy_membershipid", list(by_member))
-            (known,) = self._client.read(Get(f"loy_memberships?$select=loy_membershipid&$filter={wanted}"))
+            known = self._client.get(f"loy_memberships?$select=loy_membershipid&$filter={wanted}")
             for member in by_member.keys() - {row["loy_membershipid"] for row in known}:
                 for invoice in by_member[member]:
                     self.report.counts["invoices"] += 1
                     expected_spend, expected = self._expected(invoice, None, {}, {}, State())
                     if expected or expected_spend:
-                        customer = Customer.parse(invoice.customer)
-                        self._broken(customer, f"invoice {invoice.number} has no points, its rule says {expected}")
+                        self._broken(
+                            f"{invoice.customer}: invoice {invoice.number} has no points, its rule says {expected}"
+                        )
 
-    def _broken(self, customer: Customer, law: str) -> None:
-        self.report.violations.append(f"{customer}: {law}")
-
-
-_NOBODY = "00000000-0000-0000-0000-000000000000"
-
-
-def _grouped(rows: Iterable[dict[str, Any]], column: str) -> dict[str, list[dict[str, Any]]]:
-    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        groups[row[column]].append(row)
-    return groups
+    def _broken(self, violation: str) -> None:
+        self.report.broken += 1
+        self._told(violation)
+        if len(self.report.violations) < KEPT:
+            self.report.violations.append(violation)

@@ -1,13 +1,16 @@
 """From a Dataverse event to changes. An event is a hint about a row: whose row it is matters, its values do not."""
 
+import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from connector.bus.change import TABLES, Change, ChangeError, Subject
 from connector.dataverse import DataverseClient, Get
 from connector.dataverse.context import ContextError, ExecutionContext, Reference, parse
+from connector.logs import about
 from connector.rows.log import unreadable_write
 
+_log = logging.getLogger("loyalty.events")
 _SUBJECTS = {table: subject for subject, table in TABLES.items()}
 _LOG = "loy_integrationlog"
 # The lookup that names the customer, by subject.
@@ -34,6 +37,9 @@ class Listener:
             self._client.commit([unreadable_write(text, queue=queue, error=str(error), now=self._clock())])
             return []
         self._send(changes)
+        for change in changes:
+            with about(correlation_id=change.correlation_id, change=change.id, record=f"{change.table}:{change.row}"):
+                _log.info("heard: %s", change.cause)
         return changes
 
     def _resumed(self, context: ExecutionContext) -> list[Change]:
@@ -44,6 +50,11 @@ class Listener:
             return []
         change = Change.parse(row["loy_change"] or "{}")
         return [change.model_copy(update={"resumed": True})]
+
+
+def changes_of(body: bytes, *, trimmed: bool = False) -> list[Change]:
+    """The changes that follow from an event about a row of a customer; ContextError when it is not such an event."""
+    return _changes(parse(body, max_size_exceeded=trimmed))
 
 
 def _changes(context: ExecutionContext) -> list[Change]:

@@ -1,5 +1,6 @@
 """One change of one customer: load, decide, commit. All that the session queue's trigger does."""
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,9 @@ class Processor:
         self._programs = programs
         self._send = send
         self._clock = clock
+        self._lock = threading.Lock()
+        self.conflicts = 0
+        """How often somebody else was faster since the process began."""
 
     def process(self, change: Change, delivery: int = 1) -> Decision:
         """Decide and commit a change. Whatever it raises, the message should come again: nothing was done by halves."""
@@ -76,6 +80,8 @@ class Processor:
                 continue
             except (Conflict, NotFound):
                 if case.decision.outcome is not Outcome.NOTHING:
+                    with self._lock:
+                        self.conflicts += 1
                     behind = True
                     continue
                 # The log row of what was done before stays as it is.

@@ -1,8 +1,10 @@
 """All configuration, from the environment. An error names the setting and never shows its value."""
 
 import os
+import re
 from collections.abc import Mapping
 from functools import cache
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -31,7 +33,15 @@ class Settings(BaseModel):
     events_queue: str = Field(alias="EVENTS_QUEUE", default="dataverse-events", min_length=1)
     changes_queue: str = Field(alias="CHANGES_QUEUE", default="loyalty-changes", min_length=1)
     notices_queue: str = Field(alias="NOTICES_QUEUE", default="loyalty-notices", min_length=1)
+    log_format: Literal["text", "json"] = Field(alias="LOG_FORMAT", default="text")
+    telemetry: Literal["none", "opentelemetry"] = Field(alias="TELEMETRY", default="none")
     loyalty_program: str = Field(alias="LOYALTY_PROGRAM", default="MAIN", pattern=r"^[A-Z0-9]{1,20}$")
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never be shown, wherever it turns up."""
+        keys = re.findall(r"(?i)SharedAccessKey=([^;]+)", self.service_bus_connection)
+        return (self.dataverse_client_secret, *keys)
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:

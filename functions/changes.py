@@ -2,12 +2,14 @@
 
 import logging
 import time
+from datetime import UTC
 
 import azure.functions as func
 
 from connector.app import app
 from connector.bus import Change, ChangeError
 from connector.dataverse import Transient
+from connector.logs import about
 from connector.rows.log import unreadable_write
 
 changes = func.Blueprint()
@@ -30,10 +32,26 @@ def loyalty_change(message: func.ServiceBusMessage) -> None:
         queue = app().settings.changes_queue
         app().client.commit([unreadable_write(body, queue=queue, error=str(error), now=app().now())])
         return
-    try:
-        decision = app().processor.process(change, delivery)
-    except Transient:
-        if delivery > 1:
-            time.sleep(min(_LONGEST_PAUSE, 2.0 ** (delivery - 1)))
-        raise
-    _log.info("%s %s %s: %s", change.id, change.subject, decision.outcome.value, decision.message)
+    with about(correlation_id=change.correlation_id, change=change.id, record=f"{change.table}:{change.row}"):
+        try:
+            decision = app().processor.process(change, delivery)
+        except Transient:
+            if delivery > 1:
+                time.sleep(min(_LONGEST_PAUSE, 2.0 ** (delivery - 1)))
+            raise
+        except Exception:
+            # The host logs it too, but knows nothing of the change.
+            _log.exception("delivery %s failed", delivery)
+            raise
+        age = _age(message)
+        app().telemetry.settled(age, decision.outcome.value)
+        _log.info("%s after %.1f s: %s", decision.outcome.value, age, decision.message)
+
+
+def _age(message: func.ServiceBusMessage) -> float:
+    """Seconds since the message came to its queue."""
+    enqueued = message.enqueued_time_utc
+    if enqueued is None:
+        return 0.0
+    aware = enqueued if enqueued.tzinfo else enqueued.replace(tzinfo=UTC)
+    return max(0.0, (app().now() - aware).total_seconds())

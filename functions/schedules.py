@@ -1,6 +1,8 @@
 """Timers. Each run does what is due and nothing else; running twice does no harm."""
 
+import json
 import logging
+import time
 
 import azure.functions as func
 
@@ -8,6 +10,9 @@ from connector.app import app
 
 schedules = func.Blueprint()
 _log = logging.getLogger("loyalty.schedules")
+
+# host.json ends a run after ten minutes; the sweep goes on at its next time.
+_SWEEP_SECONDS = 480.0
 
 
 @schedules.function_name("SendNotices")
@@ -26,3 +31,24 @@ def pick_up_waiting(timer: func.TimerRequest) -> None:
 @schedules.timer_trigger(arg_name="timer", schedule="0 30 1 * * *")
 def start_reviews(timer: func.TimerRequest) -> None:
     _log.info("%s reviews started", app().chores.start_reviews())
+
+
+@schedules.function_name("SweepChanges")
+@schedules.timer_trigger(arg_name="timer", schedule="0 */15 2-5 * * *")
+def sweep_changes(timer: func.TimerRequest) -> None:
+    until = time.monotonic() + _SWEEP_SECONDS
+    _log.info("%s", app().sweep.run(enough=lambda: time.monotonic() > until))
+
+
+@schedules.function_name("ResubmitDeadLetters")
+@schedules.timer_trigger(arg_name="timer", schedule="30 */10 * * * *")
+def resubmit_dead_letters(timer: func.TimerRequest) -> None:
+    _log.info("%s", app().dead_letters.resubmit())
+
+
+@schedules.function_name("Measure")
+@schedules.timer_trigger(arg_name="timer", schedule="5 */5 * * * *")
+def measure(timer: func.TimerRequest) -> None:
+    figures = list(app().watch.measure().flat())
+    app().telemetry.gauges(figures)
+    _log.info("figures %s", json.dumps([[name, value, *attributes.values()] for name, value, attributes in figures]))

@@ -48,14 +48,17 @@ class Posted:
 
 
 def posted(entries: Iterable[Entry]) -> dict[str, Posted]:
-    """Documents by their cause. Entries must come in ledger order.
+    """Documents by their cause. Entries must come in ledger order."""
+    documents: dict[str, Posted] = {}
+    for entry in entries:
+        note(documents, entry)
+    return documents
+
+
+def note(documents: dict[str, Posted], entry: Entry) -> None:
+    """Add one more entry to the documents of a customer.
 
     A history that begins in the middle may hold the maturing of a document without its earning: that document is left out.
     """
-    documents: dict[str, Posted] = {}
-    for entry in entries:
-        if entry.cause not in documents and entry.kind not in (Kind.EARN, Kind.TAKEBACK):
-            continue
-        document = documents.setdefault(entry.cause, Posted(entry.cause, entry.occurred_on))
-        document.add(entry)
-    return documents
+    if entry.cause in documents or entry.kind in (Kind.EARN, Kind.TAKEBACK):
+        documents.setdefault(entry.cause, Posted(entry.cause, entry.occurred_on)).add(entry)

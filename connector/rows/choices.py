@@ -37,6 +37,7 @@ class AdjustmentStatus(IntEnum):
     REQUESTED = _FIRST
     COMPLETED = _FIRST + 1
     REJECTED = _FIRST + 2
+    AWAITING_APPROVAL = _FIRST + 3
 
 
 class NoticeStatus(IntEnum):

@@ -1,0 +1,32 @@
+"""Reads histories of many customers with bounded memory: a page of entries at a time, never a whole history."""
+
+from collections.abc import Iterator, Mapping
+from itertools import batched
+
+from connector.dataverse import DataverseClient
+from connector.dataverse.odata import any_of
+from connector.identity import Customer
+from connector.loyalty.ledger import Entry
+from connector.rows import ledger
+from connector.rows.values import Row
+
+CUSTOMERS_AT_ONCE = 40
+_ENTRIES = 2000
+
+
+def members(client: DataverseClient, columns: str) -> Iterator[tuple[Row, ...]]:
+    """All memberships, some at a time."""
+    for page in client.pages(f"loy_memberships?$select={columns}", max_page_size=CUSTOMERS_AT_ONCE * 10):
+        yield from batched(page, CUSTOMERS_AT_ONCE, strict=False)
+
+
+def entries(client: DataverseClient, customers: Mapping[str, Customer]) -> Iterator[list[Entry]]:
+    """Pages of the entries of some customers, by membership id. Those of one customer come in order, mixed with others'."""
+    if not customers:
+        return
+    path = (
+        f"loy_entries?$select={ledger.ENTRY}&$filter={any_of('_loy_membershipid_value', list(customers))}"
+        "&$orderby=loy_sequence,loy_entryid"
+    )
+    for page in client.pages(path, max_page_size=_ENTRIES):
+        yield [ledger.entry_of(customers[row["_loy_membershipid_value"]], row) for row in page]

@@ -1,0 +1,125 @@
+"""What an operator needs to see, measured now. Names and alerts are explained in `docs/operations.md`."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from connector.dataverse import DataverseClient
+from connector.dataverse.odata import utc
+from connector.identity import derived_id
+from connector.loyalty.decisions import Outcome
+from connector.rows.choices import OUTCOME, AdjustmentStatus, NoticeStatus, RedemptionStatus
+from connector.settings import Settings
+
+if TYPE_CHECKING:
+    from azure.servicebus import ServiceBusClient, ServiceBusReceivedMessage
+
+_MOST = 1000  # dead letters counted in each queue
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Ages are in seconds. `oldest_event` waits on the queue, `oldest_wish` is a redemption or adjustment without answer.
+
+    `parked` counts log rows by reason class, `dead_letters` messages by queue (1,000 is the most that is counted).
+    `sweep_age` is the time since the nightly sweep did something; None before the first.
+    """
+
+    oldest_event: float
+    oldest_wish: float
+    notices_waiting: int
+    parked: Counter[str]
+    dead_letters: dict[str, int]
+    sweep_age: float | None
+    budget: dict[str, float] = field(default_factory=dict)
+
+    def flat(self) -> Iterator[tuple[str, float, dict[str, str]]]:
+        """Each as name, value and attributes."""
+        yield "loyalty.oldest_event.seconds", self.oldest_event, {}
+        yield "loyalty.oldest_wish.seconds", self.oldest_wish, {}
+        yield "loyalty.notices.waiting", self.notices_waiting, {}
+        yield "loyalty.parked", self.parked.total(), {}
+        for reason, count in sorted(self.parked.items()):
+            yield "loyalty.parked.by_reason", count, {"reason": reason}
+        for queue, count in self.dead_letters.items():
+            yield "loyalty.dead_letters", count, {"queue": queue}
+        if self.sweep_age is not None:
+            yield "loyalty.sweep.age.seconds", self.sweep_age, {}
+        for name, left in self.budget.items():
+            yield f"loyalty.budget.{name}.left", left, {}
+
+
+class Watch:
+    def __init__(
+        self, client: DataverseClient, bus: "ServiceBusClient", settings: Settings, clock: Callable[[], datetime]
+    ) -> None:
+        self._client = client
+        self._bus = bus
+        self._settings = settings
+        self._clock = clock
+
+    def measure(self) -> Figures:
+        queues = (self._settings.events_queue, self._settings.changes_queue)
+        return Figures(
+            oldest_event=self._oldest_event(),
+            oldest_wish=self._oldest_wish(),
+            notices_waiting=self._count("loy_entries", f"loy_noticestatus eq {NoticeStatus.WAITING.value}"),
+            parked=self._parked(),
+            dead_letters={queue: sum(1 for _ in dead_letters(self._bus, queue)) for queue in queues},
+            sweep_age=self._sweep_age(),
+            budget=self._client.budget,
+        )
+
+    def _oldest_event(self) -> float:
+        with self._bus.get_queue_receiver(self._settings.events_queue) as receiver:
+            messages = receiver.peek_messages(1)
+        return self._age(messages[0].enqueued_time_utc) if messages else 0.0
+
+    def _oldest_wish(self) -> float:
+        ages = [0.0]
+        for table, status in (
+            ("loy_redemption", RedemptionStatus.REQUESTED),
+            ("loy_adjustment", AdjustmentStatus.REQUESTED),
+        ):
+            condition = f"$filter=loy_status eq {status.value}&$orderby=createdon&$top=1"
+            ages += [
+                self._age(utc(row["createdon"])) for row in self._client.get(f"{table}s?$select=createdon&{condition}")
+            ]
+        return max(ages)
+
+    def _parked(self) -> Counter[str]:
+        grouped = (
+            f"loy_integrationlogs?$apply=filter(loy_outcome eq {OUTCOME[Outcome.PARKED]})"
+            "/groupby((loy_reasonclass),aggregate($count as rows))"
+        )
+        return Counter({row.get("loy_reasonclass") or "": row["rows"] for row in self._client.get(grouped)})
+
+    def _count(self, entity_set: str, condition: str) -> int:
+        """Dataverse counts to 5,000 and no further."""
+        found: Any = self._client.request("GET", f"{entity_set}/$count?$filter={condition}")
+        return int(found.body.decode("utf-8-sig"))
+
+    def _sweep_age(self) -> float | None:
+        run = derived_id("sweep", self._settings.loyalty_program)
+        row = self._client.get(f"loy_bulkruns({run})?$select=modifiedon")
+        return self._age(utc(row["modifiedon"])) if row else None
+
+    def _age(self, since: datetime | None) -> float:
+        return max(0.0, (self._clock() - since.astimezone(UTC)).total_seconds()) if since else 0.0
+
+
+def dead_letters(bus: "ServiceBusClient", queue: str) -> Iterator["ServiceBusReceivedMessage"]:
+    """The first thousand messages in the dead-letter queue of a queue, oldest first; they stay there."""
+    from azure.servicebus import ServiceBusSubQueue
+
+    with bus.get_queue_receiver(queue, sub_queue=ServiceBusSubQueue.DEAD_LETTER) as receiver:
+        seen, after = 0, 0
+        while seen < _MOST:
+            messages = receiver.peek_messages(min(100, _MOST - seen), sequence_number=after)
+            if not messages:
+                return
+            yield from messages
+            seen += len(messages)
+            after = (messages[-1].sequence_number or 0) + 1
