@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 
 from connector.dataverse import DataverseClient
+from dataverse_schema.deploy import Choices, deploy
 from dataverse_schema.eventing import Queue
 from dataverse_schema.interface import Interface, load_interface
 from dataverse_schema.model import Model, load
+from dataverse_schema.rows import programs
 from local.dataverse.app import Application
 from local.dataverse.auth import Identity
 from local.dataverse.environment import Environment
@@ -77,11 +80,9 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 @contextmanager
-def new_world(home: Path, certificates: Certificates) -> Iterator[World]:
-    home.mkdir(exist_ok=True)
+def opened(home: Path, certificates: Certificates) -> Iterator[World]:
+    """The environment kept in `home`, reachable over HTTPS."""
     environment = Environment(home / "dataverse.sqlite")
-    ensure_user(environment, "installer", application=INSTALLER)
-    ensure_user(environment, "connector", application=CONNECTOR, roles=())
 
     def authenticate(header: str | None) -> Identity:
         return Identity((header or "").removeprefix("Bearer "), None)
@@ -98,10 +99,56 @@ def new_world(home: Path, certificates: Certificates) -> Iterator[World]:
     environment.close()
 
 
+@pytest.fixture(scope="session")
+def new_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment as Microsoft hands it over, to be copied: making one costs more than a test."""
+    home = tmp_path_factory.mktemp("new")
+    environment = Environment(home / "dataverse.sqlite")
+    ensure_user(environment, "installer", application=INSTALLER)
+    ensure_user(environment, "connector", application=CONNECTOR, roles=())
+    environment.close()
+    return home
+
+
+@pytest.fixture(scope="session")
+def installed_home(
+    tmp_path_factory: pytest.TempPathFactory,
+    new_home: Path,
+    certificates: Certificates,
+    model: Model,
+    everything: Choices,
+) -> Path:
+    """An environment with everything installed, to be copied."""
+    home = tmp_path_factory.mktemp("installed") / "home"
+    shutil.copytree(new_home, home)
+    with opened(home, certificates) as world, world.client() as client:
+        deploy(client, model, everything, say=lambda line: None)
+    return home
+
+
 @pytest.fixture
-def world(tmp_path: Path, certificates: Certificates) -> Iterator[World]:
-    with new_world(tmp_path / "world", certificates) as world:
+def world(tmp_path: Path, new_home: Path, certificates: Certificates) -> Iterator[World]:
+    with opened(shutil.copytree(new_home, tmp_path / "world"), certificates) as world:
         yield world
+
+
+@pytest.fixture
+def other_world(tmp_path: Path, new_home: Path, certificates: Certificates) -> Iterator[World]:
+    with opened(shutil.copytree(new_home, tmp_path / "other"), certificates) as world:
+        yield world
+
+
+@pytest.fixture
+def installed_world(tmp_path: Path, installed_home: Path, certificates: Certificates) -> Iterator[World]:
+    with opened(shutil.copytree(installed_home, tmp_path / "installed"), certificates) as world:
+        yield world
+
+
+@pytest.fixture
+def installed(installed_world: World) -> Iterator[DataverseClient]:
+    """A client of an environment in which everything is installed."""
+    with installed_world.client() as client:
+        yield client
 
 
 @pytest.fixture
@@ -118,3 +165,8 @@ def model() -> Model:
 @pytest.fixture(scope="session")
 def interface(model: Model) -> Interface:
     return load_interface(model)
+
+
+@pytest.fixture(scope="session")
+def everything(model: Model, interface: Interface) -> Choices:
+    return Choices(interface=interface, queue=QUEUE, program=programs(model)["MAIN"], application_user=CONNECTOR)

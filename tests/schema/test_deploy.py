@@ -16,7 +16,6 @@ from dataverse_schema.api import InstallError, WebApi
 from dataverse_schema.deploy import Choices, deploy
 from dataverse_schema.interface import Interface
 from dataverse_schema.model import SOURCE, Model, load
-from dataverse_schema.rows import programs
 from dataverse_schema.uninstall import uninstall
 
 from .conftest import CONNECTOR, QUEUE, Mortal, Stopped, World
@@ -30,11 +29,6 @@ STEPS = (
 
 def silent(line: str) -> None:
     """Nobody reads along."""
-
-
-@pytest.fixture
-def everything(model: Model, interface: Interface) -> Choices:
-    return Choices(interface=interface, queue=QUEUE, program=programs(model)["MAIN"], application_user=CONNECTOR)
 
 
 def install(client: Any, model: Model, choices: Choices) -> list[str]:
@@ -105,13 +99,12 @@ def test_everything_is_installed_and_a_second_run_changes_nothing(
 
 
 def test_the_connector_can_write_what_it_needs_through_what_was_installed(
-    client: DataverseClient, model: Model, everything: Choices, world: World
+    installed: DataverseClient, model: Model, everything: Choices, installed_world: World
 ) -> None:
-    install(client, model, everything)
     account, membership = "11111111-0000-4000-8000-000000000001", "22222222-0000-4000-8000-000000000001"
-    client.commit([Create("accounts", {"accountid": account, "name": "Adatum"})])
-    program = rows(client, "loy_programs?$select=loy_programid")[0]["loy_programid"]
-    with world.client(CONNECTOR) as connector:
+    installed.commit([Create("accounts", {"accountid": account, "name": "Adatum"})])
+    program = rows(installed, "loy_programs?$select=loy_programid")[0]["loy_programid"]
+    with installed_world.client(CONNECTOR) as connector:
         connector.commit(
             [
                 Create(
@@ -137,7 +130,7 @@ def test_the_connector_can_write_what_it_needs_through_what_was_installed(
                 ),
             ]
         )
-    entry = rows(client, f"loy_entries?$filter=_loy_membershipid_value eq {membership}")[0]
+    entry = rows(installed, f"loy_entries?$filter=_loy_membershipid_value eq {membership}")[0]
     assert entry["loy_points"] == 5
 
 
@@ -205,15 +198,16 @@ def test_options_and_labels_of_the_company_stay(client: DataverseClient, model: 
     }
 
 
-def test_steps_end_up_registered_once_and_right(client: DataverseClient, model: Model, everything: Choices) -> None:
-    install(client, model, everything)
-    update = next(step for step in rows(client, STEPS) if step["name"] == "Loyalty: Update of invoice")
+def test_steps_end_up_registered_once_and_right(installed: DataverseClient, model: Model, everything: Choices) -> None:
+    update = next(step for step in rows(installed, STEPS) if step["name"] == "Loyalty: Update of invoice")
     path = f"sdkmessageprocessingsteps({update['sdkmessageprocessingstepid']})"
-    full = WebApi(client).get(path)
+    full = WebApi(installed).get(path)
     assert full is not None
-    client.request("PATCH", path, {"filteringattributes": "name", "statecode": 1, "statuscode": 2}, {"If-Match": "*"})
-    image = rows(client, "sdkmessageprocessingstepimages")[0]
-    client.request("DELETE", f"sdkmessageprocessingstepimages({image['sdkmessageprocessingstepimageid']})")
+    installed.request(
+        "PATCH", path, {"filteringattributes": "name", "statecode": 1, "statuscode": 2}, {"If-Match": "*"}
+    )
+    image = rows(installed, "sdkmessageprocessingstepimages")[0]
+    installed.request("DELETE", f"sdkmessageprocessingstepimages({image['sdkmessageprocessingstepimageid']})")
     twin = {
         "name": "Copy",
         "stage": 40,
@@ -223,38 +217,38 @@ def test_steps_end_up_registered_once_and_right(client: DataverseClient, model: 
         "sdkmessagefilterid@odata.bind": f"/sdkmessagefilters({full['_sdkmessagefilterid_value']})",
         "eventhandler_serviceendpoint@odata.bind": f"/serviceendpoints({full['_eventhandler_value']})",
     }
-    client.request("POST", "sdkmessageprocessingsteps", twin)
-    done = install(client, model, everything)
+    installed.request("POST", "sdkmessageprocessingsteps", twin)
+    done = install(installed, model, everything)
     assert any("registered twice" in title for title in done)
-    steps = {step["name"]: step for step in rows(client, STEPS)}
+    steps = {step["name"]: step for step in rows(installed, STEPS)}
     assert sorted(steps) == sorted(step.name for step in model.steps)
     assert sorted(steps["Loyalty: Update of invoice"]["filteringattributes"].split(",")) == sorted(
         model.steps[1].filtering
     )
     assert steps["Loyalty: Update of invoice"]["statecode"] == 0
-    assert len(rows(client, "sdkmessageprocessingstepimages")) == 3
-    assert changes_nothing(client, model, everything)
+    assert len(rows(installed, "sdkmessageprocessingstepimages")) == 3
+    assert changes_nothing(installed, model, everything)
 
 
 def test_the_queue_s_key_is_written_again_only_when_asked(
-    client: DataverseClient, model: Model, everything: Choices
+    installed: DataverseClient, model: Model, everything: Choices
 ) -> None:
-    install(client, model, everything)
-    assert changes_nothing(client, model, replace(everything, queue=replace(QUEUE, key="another")))
-    rotated = install(client, model, replace(everything, queue=replace(QUEUE, key="another"), rotate_key=True))
+    assert changes_nothing(installed, model, replace(everything, queue=replace(QUEUE, key="another")))
+    rotated = install(installed, model, replace(everything, queue=replace(QUEUE, key="another"), rotate_key=True))
     assert any("Update service endpoint" in title for title in rotated)
-    moved = install(client, model, replace(everything, queue=replace(QUEUE, address="sb://other/")))
+    moved = install(installed, model, replace(everything, queue=replace(QUEUE, address="sb://other/")))
     assert any("namespaceaddress" in title for title in moved)
 
 
-def test_a_programme_that_exists_is_the_company_s(client: DataverseClient, model: Model, everything: Choices) -> None:
-    install(client, model, everything)
-    tiers = rows(client, "loy_tiers?$select=loy_tierid,loy_code")
+def test_a_programme_that_exists_is_the_company_s(
+    installed: DataverseClient, model: Model, everything: Choices
+) -> None:
+    tiers = rows(installed, "loy_tiers?$select=loy_tierid,loy_code")
     assert sorted(row["loy_code"] for row in tiers) == ["BASE", "GOLD", "PLATINUM", "SILVER"]
     silver = next(row for row in tiers if row["loy_code"] == "SILVER")
-    client.request("DELETE", f"loy_tiers({silver['loy_tierid']})")
-    assert changes_nothing(client, model, everything)
-    assert len(rows(client, "loy_tiers")) == 3
+    installed.request("DELETE", f"loy_tiers({silver['loy_tierid']})")
+    assert changes_nothing(installed, model, everything)
+    assert len(rows(installed, "loy_tiers")) == 3
 
 
 def older(tmp_path: Path) -> Model:
@@ -369,18 +363,17 @@ def test_a_user_who_may_not_customise_is_told_which_role_is_missing(world: World
 
 
 def test_removal_leaves_the_data_and_a_new_installation_finds_it(
-    client: DataverseClient, model: Model, interface: Interface, everything: Choices
+    installed: DataverseClient, model: Model, interface: Interface, everything: Choices
 ) -> None:
-    install(client, model, everything)
-    before = state(client, model)
+    before = state(installed, model)
     said: list[str] = []
-    uninstall(client, model, interface, say=said.append)
+    uninstall(installed, model, interface, say=said.append)
     assert "Left, with their data" in "\n".join(said)
-    assert rows(client, STEPS) == []
-    assert rows(client, "serviceendpoints") == []
-    assert len(rows(client, "loy_tiers")) == 4
-    install(client, model, everything)
-    assert state(client, model) == before
+    assert rows(installed, STEPS) == []
+    assert rows(installed, "serviceendpoints") == []
+    assert len(rows(installed, "loy_tiers")) == 4
+    install(installed, model, everything)
+    assert state(installed, model) == before
 
 
 def test_removal_with_data_leaves_nothing_of_ours(
@@ -408,15 +401,15 @@ def test_removal_with_data_leaves_nothing_of_ours(
 
 
 def test_the_tab_goes_on_the_company_s_forms_and_off_again(
-    client: DataverseClient, model: Model, interface: Interface, everything: Choices
+    installed: DataverseClient, model: Model, interface: Interface, everything: Choices
 ) -> None:
     company = '<form><tabs><tab name="SUMMARY_TAB" id="{5b4a8a40-0000-4000-8000-000000000001}" /></tabs></form>'
     form = {"name": "Account", "objecttypecode": "account", "type": 2, "formxml": company, "formactivationstate": 1}
-    client.commit([Create("systemforms", form | {"formid": "8448b78f-8f42-454e-8e2a-f8196b0419af"})])
-    install(client, model, everything)
-    formxml = client.get("systemforms(8448b78f-8f42-454e-8e2a-f8196b0419af)")["formxml"]
+    installed.commit([Create("systemforms", form | {"formid": "8448b78f-8f42-454e-8e2a-f8196b0419af"})])
+    install(installed, model, everything)
+    formxml = installed.get("systemforms(8448b78f-8f42-454e-8e2a-f8196b0419af)")["formxml"]
     assert formxml.count("<tab ") == 2
     assert "loy_pointsbalance" in formxml
-    assert changes_nothing(client, model, everything)
-    uninstall(client, model, interface, say=silent)
-    assert client.get("systemforms(8448b78f-8f42-454e-8e2a-f8196b0419af)")["formxml"].count("<tab ") == 1
+    assert changes_nothing(installed, model, everything)
+    uninstall(installed, model, interface, say=silent)
+    assert installed.get("systemforms(8448b78f-8f42-454e-8e2a-f8196b0419af)")["formxml"].count("<tab ") == 1

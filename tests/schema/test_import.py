@@ -6,7 +6,6 @@ import base64
 import io
 import re
 import zipfile
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,7 +20,7 @@ from dataverse_schema.package import solution_zip
 from dataverse_schema.rows import programs
 from dataverse_schema.uninstall import uninstall
 
-from .conftest import CONNECTOR, QUEUE, World, new_world
+from .conftest import CONNECTOR, QUEUE, World
 
 ACCOUNT_FORM = "8448b78f-8f42-454e-8e2a-f8196b0419af"
 # What differs between any two tables that mean the same.
@@ -141,17 +140,11 @@ def squeezed(xml: str) -> str:
     return re.sub(r"\s*(/?>)", r"\1", re.sub(r">\s+<", "><", xml))
 
 
-@pytest.fixture
-def other(tmp_path: Any, certificates: Any) -> Iterator[World]:
-    with new_world(tmp_path / "other", certificates) as world:
-        yield world
-
-
 def test_import_and_installation_make_the_same_environment(
-    client: DataverseClient, other: World, model: Model, interface: Interface, package: bytes
+    client: DataverseClient, other_world: World, model: Model, interface: Interface, package: bytes
 ) -> None:
     bring(client, package)
-    with other.client() as step_by_step:
+    with other_world.client() as step_by_step:
         deploy(step_by_step, model, Choices(interface=interface), say=silent)
         assert metadata(client, model) == metadata(step_by_step, model)
         assert rows(client, model) == rows(step_by_step, model)
