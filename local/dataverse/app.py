@@ -93,9 +93,6 @@ class Application:
         return response
 
     def _api(self, method: str, path: str, query: str, headers: dict[str, str], body: bytes, started: str) -> Response:
-        faults = self.env.faults
-        if faults.active:
-            self._strike()
         identity = self._authenticate(headers.get("authorization"))
         user = self.env.user_of(identity.application, identity.object_id)
         if user is None:
@@ -107,6 +104,8 @@ class Application:
         meter.enter(user, now)
         seconds = 0.0
         try:
+            if self.env.faults.active:
+                self._strike()
             caller = self._caller(self.env.caller(user), headers)
             base = f"{self.url}/api/data/v9.2"
             request = Request(method, path, query, headers, body, base, caller, started)

@@ -32,7 +32,9 @@ def main(argv: list[str]) -> int:
         help="an application user (administrator) to add",
     )
     parser.add_argument("--empty", action="store_true", help="forget what the home folder holds first")
-    parser.add_argument("--threads", type=int, default=32)
+    parser.add_argument(
+        "--threads", type=int, default=64, help="more than 52, so that the limit of concurrent requests can be met"
+    )
     parser.add_argument("--cache-mb", type=int, default=256, help="SQLite page cache of the writer")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -13,6 +13,9 @@ from pathlib import Path
 from local.dataverse.conditions import register_functions
 from local.dataverse.model import BINARIES, CHOICES, LOOKUPS, Column, Key, Table
 
+_MAPPED = 16 * 1024**3
+_READER_CACHE_MB = 8  # for each thread
+
 _OWN_TABLES = """
 CREATE TABLE IF NOT EXISTS "#metadata" (kind TEXT, name TEXT, json TEXT, PRIMARY KEY (kind, name)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS "#settings" (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -51,22 +54,22 @@ class Storage:
 
     def __init__(self, path: Path, cache_mb: int = 64) -> None:
         self.path = path
-        self._cache = -cache_mb * 1024
         self._lock = threading.RLock()
         self._local = threading.local()
         self._readers: list[sqlite3.Connection] = []
-        self.writer = self._open()
+        self.writer = self._open(cache_mb)
         self.writer.executescript(_OWN_TABLES)
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self, cache_mb: int) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self.path, isolation_level=None, check_same_thread=False, cached_statements=1024, timeout=60
         )
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
-        connection.execute(f"PRAGMA cache_size={self._cache}")
+        connection.execute(f"PRAGMA cache_size={-cache_mb * 1024}")
+        connection.execute(f"PRAGMA mmap_size={_MAPPED}")  # what the cache misses is read without a copy
         connection.execute("PRAGMA temp_store=MEMORY")
-        connection.execute("PRAGMA wal_autocheckpoint=4000")
+        connection.execute("PRAGMA wal_autocheckpoint=16000")
         register_functions(connection)
         return connection
 
@@ -75,7 +78,7 @@ class Storage:
         """This thread's connection for reads outside a transaction."""
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._local.connection = self._open()
+            connection = self._local.connection = self._open(_READER_CACHE_MB)
             connection.execute("PRAGMA query_only=ON")
             self._readers.append(connection)
         return connection

@@ -1,6 +1,7 @@
 """Service protection, the model of execution time, fault dials, the admin endpoint."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
@@ -84,3 +85,13 @@ def test_wrong_dials_are_refused(dataverse: Dataverse, body: object) -> None:
     assert not dataverse.env.faults.active
     assert admin(dataverse, "limits", {"scale": 0}).status_code == 400
     assert admin(dataverse, "nosuch").status_code == 404
+
+
+def test_no_more_than_52_requests_at_once(dataverse: Dataverse) -> None:
+    admin(dataverse, "limits", {"enforced": True})
+    admin(dataverse, "faults", {"delay": 1, "delay_seconds": 0.5})
+    with ThreadPoolExecutor(60) as pool:
+        answers = list(pool.map(lambda _: dataverse.send("GET", "WhoAmI"), range(60)))
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert len(refused) == 60 - 52
+    assert {answer.json()["error"]["code"] for answer in refused} == {"0x80072326"}
