@@ -22,7 +22,7 @@ _TYPES = {
     11: "image/svg+xml",
     12: "text/xml; charset=utf-8",
 }
-_KEPT_SECONDS = 5.0
+_LOOK_SECONDS = 1.0
 # The strict content security policy that an administrator of Dynamics can choose.
 POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self' blob: data: wss:; "
@@ -32,12 +32,14 @@ POLICY = (
 
 
 class WebResources:
-    """Rows are looked at again after a few seconds: an edit shows, and twenty files of one page are twenty cheap answers."""
+    """Kept in memory until any of them changes, which is looked for once a second: twenty files of one page stay cheap."""
 
     def __init__(self, api: WebApi) -> None:
         self._api = api
         self._lock = threading.Lock()
-        self._rows: dict[str, tuple[float, bytes, str, str]] = {}
+        self._rows: dict[str, tuple[bytes, str, str]] = {}
+        self._version = ""
+        self._looked_at = 0.0
 
     def answer(self, request: Request, name: str, *, versioned: bool) -> Response:
         """A versioned address never changes its content, so that the browser need not ask again."""
@@ -56,14 +58,18 @@ class WebResources:
 
     def _read(self, name: str) -> tuple[bytes, str, str]:
         with self._lock:
-            kept = self._rows.get(name)
-        if kept and time.monotonic() - kept[0] < _KEPT_SECONDS:
-            return kept[1:]
+            if time.monotonic() - self._looked_at > _LOOK_SECONDS:
+                version = self.version()
+                if version != self._version:
+                    self._rows.clear()
+                self._version, self._looked_at = version, time.monotonic()
+            if name not in self._rows:
+                self._rows[name] = self._fetch(name)
+            return self._rows[name]
+
+    def _fetch(self, name: str) -> tuple[bytes, str, str]:
         rows = self._api.rows(f"webresourceset?$select=content,webresourcetype&$filter=name eq {text(name)}")
         if not rows:
             raise NotFound(f"There is no web resource {name}.")
         body = base64.b64decode(rows[0]["content"] or "")
-        found = (body, _TYPES[rows[0]["webresourcetype"]], hashlib.sha256(body).hexdigest()[:32])
-        with self._lock:
-            self._rows[name] = (time.monotonic(), *found)
-        return found
+        return body, _TYPES[rows[0]["webresourcetype"]], hashlib.sha256(body).hexdigest()[:32]

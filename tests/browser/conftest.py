@@ -1,8 +1,6 @@
 """Chromium in front of the whole local stack: people of three roles at their desks."""
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
 
 from connector.dataverse import ClientSecretTokens, Create, DataverseClient, Update
+from local.dynamics.browser import arguments, chromium
 from tests.stack import Stack, wait_until
 
 PAGES = Path(__file__).parents[2] / "dataverse_schema" / "webresources"
@@ -24,21 +23,27 @@ expect.set_options(timeout=20_000)
 
 
 @pytest.fixture(scope="session")
-def playwright() -> Iterator[Playwright]:
-    with sync_playwright() as running:
-        yield running
+def program() -> str:
+    found = chromium()
+    if found is None:
+        pytest.skip("no Chromium here: install it (apt-get install chromium) to run the browser tests")
+    return found
 
 
 @pytest.fixture(scope="session")
-def browser(playwright: Playwright) -> Iterator[Browser]:
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        pytest.skip("no Chromium here: install it (apt-get install chromium) to run the browser tests")
-    # Chromium refuses its sandbox to root, which is who runs in many containers.
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    chromium = playwright.chromium.launch(executable_path=path, args=arguments)
-    yield chromium
-    chromium.close()
+def playwright(program: str, stack: Stack) -> Iterator[Playwright]:
+    with pytest.MonkeyPatch.context() as environment:
+        # Requests that tests make themselves, beside the browser, go through Playwright's own process.
+        environment.setenv("NODE_EXTRA_CA_CERTS", stack.endpoints["ca_file"])
+        with sync_playwright() as running:
+            yield running
+
+
+@pytest.fixture(scope="session")
+def browser(program: str, playwright: Playwright, stack: Stack) -> Iterator[Browser]:
+    running = playwright.chromium.launch(executable_path=program, args=arguments(stack.endpoints["ca_file"]))
+    yield running
+    running.close()
 
 
 class Shop:
@@ -148,6 +153,8 @@ class Desk:
     def __init__(self, context: BrowserContext, url: str, culture: str) -> None:
         self.context = context
         self.url = url
+        # As Dynamics writes the address of web resources: braces and a version.
+        self.pages = f"{url}/%7b{'0' * 18}%7d/WebResources"
         self.lcid = int(LANGUAGES[culture])
         self.faults: list[str] = []
         self.page = self._watched(context.new_page())
@@ -172,7 +179,7 @@ class Desk:
         """The dialog's page by itself, as the command would open it."""
         data = quote(json.dumps({"id": account, "table": "account", "lcid": self.lcid}))
         page = page or self.page
-        page.goto(f"{self.url}/WebResources/loy_/redeem.html?data={quote(data)}")
+        page.goto(f"{self.pages}/loy_/redeem.html?data={quote(data)}")
         expect(page.locator("#page")).to_have_attribute("aria-busy", "false")
         return page
 
@@ -180,12 +187,12 @@ class Desk:
         query = (
             f"typename=account&type=1&id=%7b{account.upper()}%7d&userlcid={self.lcid}&orglcid=1033&orgname=local&data="
         )
-        self.page.goto(f"{self.url}/WebResources/loy_/panel.html?{query}")
+        self.page.goto(f"{self.pages}/loy_/panel.html?{query}")
         expect(self.page.locator("#page")).to_have_attribute("aria-busy", "false")
         return self.page
 
     def log(self) -> Page:
-        self.page.goto(f"{self.url}/WebResources/loy_/log.html?userlcid={self.lcid}&data=")
+        self.page.goto(f"{self.pages}/loy_/log.html?userlcid={self.lcid}&data=")
         return self.page
 
     def _watched(self, page: Page) -> Page:
@@ -216,7 +223,7 @@ def desk(browser: Browser, stack: Stack, badges: dict[tuple[str, str], Any]) -> 
     def make(name: str, culture: str = "en-US", **options: Any) -> Desk:
         options = {"viewport": {"width": 1280, "height": 900}, "timezone_id": "Europe/Berlin"} | options
         badge = badges.get((name, culture))
-        context = browser.new_context(ignore_https_errors=True, locale=culture, storage_state=badge, **options)
+        context = browser.new_context(locale=culture, storage_state=badge, **options)
         context.set_default_timeout(20_000)
         found = Desk(context, stack.endpoints["dynamics_url"], culture)
         made.append(found)

@@ -78,13 +78,15 @@ def test_many_rows_are_resumed_together(desk: Desks, shop: Shop) -> None:
 
 def test_bulk_runs_show_their_state_and_move_on_by_themselves(desk: Desks, shop: Shop) -> None:
     run = shop.client.request("POST", "loy_bulkruns", {"loy_name": "Night of points", "loy_kind": 482100000,
-                                                       "loy_status": 482100001, "loy_asof": "2026-11-30"})  # fmt: skip
+                                                       "loy_status": 482100001, "loy_asof": "2026-11-30",
+                                                       "loy_examined": 12345})  # fmt: skip
     path = run.headers["odata-entityid"].partition("/v9.2/")[2]
     page = desk("Adam Admin").log()
     page.get_by_role("tab", name="Bulk runs").click()
     card = page.locator("article").filter(has_text="Night of points")
     expect(card).to_contain_text("Running")
     expect(card).to_contain_text("Nov 30, 2026")
+    expect(card).to_contain_text("12,345")
     shop.client.commit([Update(path, {"loy_status": 482100003})])
     expect(card).to_contain_text("Done")
 
@@ -119,7 +121,7 @@ def test_a_clerk_cannot_complete_a_redemption_by_hand(desk: Desks, shop: Shop) -
 
 def test_the_shell_passes_nothing_on_for_strangers(desk: Desks, shop: Shop) -> None:
     clerk = desk("Clara Clerk")
-    stranger = clerk.context.browser.new_context(ignore_https_errors=True)  # type: ignore[union-attr]
+    stranger = clerk.context.browser.new_context()  # type: ignore[union-attr]
     try:
         assert stranger.request.get(f"{clerk.url}/api/data/v9.2/accounts").status == 401
         assert stranger.request.get(f"{clerk.url}/WebResources/loy_/redeem.html").status == 401

@@ -64,6 +64,8 @@ window.Loyalty.addTexts("de", {
   "run.asOf": "Stichtag",
   "run.changed": "Letzte Änderung",
   "run.none": "Es gab noch keinen Massenlauf.",
+  "run.loy_examined": "Angesehene Zeilen",
+  "run.loy_posted": "Gesendete Änderungen",
   "run.kind.0": "Verfall",
   "run.kind.1": "Überprüfung",
   "run.kind.2": "Nachberechnung",

@@ -64,6 +64,8 @@ window.Loyalty.addTexts("en", {
   "run.asOf": "As of",
   "run.changed": "Last change",
   "run.none": "There has been no bulk run yet.",
+  "run.loy_examined": "Rows looked at",
+  "run.loy_posted": "Changes posted",
   "run.kind.0": "Expiry",
   "run.kind.1": "Review",
   "run.kind.2": "Backfill",
