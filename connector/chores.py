@@ -33,12 +33,7 @@ class Chores:
                 f"{table}s?$select=_loy_customerid_value&$filter=loy_status eq {status.value} and createdon lt {before}"
             )
             for page in self._client.pages(path, max_page_size=_PAGE, annotations=_LOOKUP):
-                self._send(
-                    [
-                        Change.about(subject, row[f"{table}id"], _customer(row), cause=f"waiting {before}")
-                        for row in page
-                    ]
-                )
+                self._send([Change.about(subject, row[f"{table}id"], _customer(row), cause="waiting") for row in page])
                 sent += len(page)
         return sent
 

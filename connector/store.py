@@ -1,7 +1,7 @@
 """Load and commit: a customer's ledger out of Dataverse and back, each in one request shared with other customers."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -52,7 +52,7 @@ class Store:
         path = _entries(customer, f"loy_sequence gt {state.sequence}")
         (rows,) = self.read(path)
         state = fold((ledger.entry_of(customer, row) for row in rows), state)
-        return Membership(customer, state, membership.rating_override, membership.exists)
+        return replace(membership, state=state)
 
     def customer(self, customer: Customer) -> CustomerRow | None:
         """The account or contact itself; None when it does not exist any more."""
@@ -90,9 +90,11 @@ class Store:
         if customer:
             columns = customers.mirror(program, state, now)
             if customer.customer.table == "account" and not membership.rating_override:
-                rating, by_hand = customers.rating(program, membership.state, state, customer.rating, now)
+                tier, written = program.tier(state.tier), membership.written_rating
+                rating, by_hand = customers.rating(program, tier, written, customer.rating, now.date())
                 if rating is not None:
                     columns["accountratingcode"] = rating
+                    row["loy_writtenrating"] = rating
                 if by_hand:
                     row |= {"loy_ratingoverride": True, "loy_ratingoverridereason": by_hand}
             mirrored.append(Update(f"{customer.customer.entity_set}({customer.customer.id})", columns))
@@ -108,6 +110,11 @@ def document_entries_path(document: str) -> str:
     """Entries of one document, of whichever customers; the range is served by the key on `loy_idempotencykey`."""
     condition = f"startswith(loy_idempotencykey,{text(document + ':')})"
     return f"loy_entries?$select={ledger.ENTRY}&$filter={condition}&$orderby=loy_sequence"
+
+
+def entry_by_key_path(key: str) -> str:
+    """The entry with an idempotency key, if there is one."""
+    return f"loy_entries?$select={ledger.ENTRY}&$filter=loy_idempotencykey eq {text(key)}"
 
 
 def entry_path(entry_id: str) -> str:

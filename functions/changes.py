@@ -8,14 +8,14 @@ import azure.functions as func
 
 from connector.app import app
 from connector.bus import Change, ChangeError
-from connector.dataverse import Transient
+from connector.dataverse import Transient, Unauthorized
 from connector.logs import about
 from connector.rows.log import unreadable_write
 
 changes = func.Blueprint()
 _log = logging.getLogger("loyalty.changes")
 
-# While Dataverse is down, a message waits longer each time instead of using up its deliveries.
+# While Dataverse is down or refuses our sign-in, a message waits longer each time instead of using up its deliveries.
 _LONGEST_PAUSE = 30.0
 
 
@@ -35,7 +35,7 @@ def loyalty_change(message: func.ServiceBusMessage) -> None:
     with about(correlation_id=change.correlation_id, change=change.id, record=f"{change.table}:{change.row}"):
         try:
             decision = app().processor.process(change, delivery)
-        except Transient:
+        except (Transient, Unauthorized):
             if delivery > 1:
                 time.sleep(min(_LONGEST_PAUSE, 2.0 ** (delivery - 1)))
             raise

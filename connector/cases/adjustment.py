@@ -6,10 +6,10 @@ from connector.cases.case import Case, Request
 from connector.dataverse import Update
 from connector.identity import Customer
 from connector.loyalty.decisions import nothing
-from connector.loyalty.redemptions import Adjustment, decide_adjustment
+from connector.loyalty.redemptions import Adjustment, answered_before, decide_adjustment
 from connector.rows import customers, ledger, wishes
 from connector.rows.choices import AdjustmentStatus
-from connector.store import Store
+from connector.store import Store, entries_of, entry_by_key_path
 
 
 def adjustment_case(store: Store, request: Request, customer: Customer, now: datetime) -> Case:
@@ -28,6 +28,13 @@ def adjustment_case(store: Store, request: Request, customer: Customer, now: dat
             nothing(membership.state, "Passed on to the adjustment's customer."), forward=(str(facts.customer),)
         )
     wish = Adjustment(adjustment_id, row["loy_points"], row["loy_reason"] or "", row["loy_lifetimemonths"])
-    decision = decide_adjustment(request.program, str(customer), membership.state, wish, now, facts.since)
-    answer = Update(f"loy_adjustments({adjustment_id})", wishes.adjustment_answer(decision, now))
+    found = store.read(entry_by_key_path(f"adjustment:{adjustment_id}"))[0] if request.attempt else []
+    before = entries_of(customer, found)
+    decision = (
+        answered_before(membership.state, before[0], now)
+        if before
+        else decide_adjustment(request.program, str(customer), membership.state, wish, now, facts.since)
+    )
+    columns = wishes.adjustment_answer(decision, now)
+    answer = Update(f"loy_adjustments({adjustment_id})", columns, if_match=row["@odata.etag"])
     return Case(decision, membership, facts, (answer,))

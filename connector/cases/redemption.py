@@ -1,6 +1,7 @@
 """Redemptions and voids."""
 
 from datetime import datetime
+from typing import Any
 
 from connector.cases.case import Case, Request
 from connector.dataverse import Update
@@ -8,11 +9,11 @@ from connector.identity import Customer
 from connector.loyalty.codes import parse_code
 from connector.loyalty.decisions import Decision, nothing
 from connector.loyalty.ledger import State
-from connector.loyalty.redemptions import Redemption, Void, decide_redemption, decide_void, rejected
+from connector.loyalty.redemptions import Redemption, Void, answered_before, decide_redemption, decide_void, rejected
 from connector.rows import customers, ledger, wishes
 from connector.rows.choices import RedemptionStatus, RedemptionType
 from connector.rows.values import Row, Unusable
-from connector.store import Store, entry_path
+from connector.store import Store, document_entries_path, entries_of, entry_by_key_path, entry_path
 
 
 def redemption_case(store: Store, request: Request, customer: Customer, now: datetime) -> Case:
@@ -29,7 +30,7 @@ def redemption_case(store: Store, request: Request, customer: Customer, now: dat
         facts = customers.expanded_customer(row, "loy_CustomerId", "loy_customerid")
     except Unusable as error:
         decision = rejected(membership.state, 0, error.reason, error.field, str(error))
-        return Case(decision, membership, None, (_answer(redemption_id, decision, now),))
+        return Case(decision, membership, None, (_answer(row, decision, now),))
     if facts.customer != customer:
         return Case(
             nothing(membership.state, "Passed on to the redemption's customer."), forward=(str(facts.customer),)
@@ -37,9 +38,8 @@ def redemption_case(store: Store, request: Request, customer: Customer, now: dat
     if row["loy_type"] == RedemptionType.VOID:
         decision, others = _void(store, request, customer, membership.state, row, now)
     else:
-        wish = Redemption(redemption_id, row["loy_points"], row["loy_description"] or "", request.attempt)
-        decision, others = decide_redemption(request.program, str(customer), membership.state, wish, now), ()
-    return Case(decision, membership, facts, (_answer(redemption_id, decision, now), *others))
+        decision, others = _redeem(store, request, customer, membership.state, row, now), ()
+    return Case(decision, membership, facts, (_answer(row, decision, now), *others))
 
 
 def ownerless_redemption_case(store: Store, request: Request, now: datetime) -> Case:
@@ -51,8 +51,19 @@ def ownerless_redemption_case(store: Store, request: Request, now: datetime) -> 
         facts = customers.expanded_customer(row, "loy_CustomerId", "loy_customerid")
     except Unusable as error:
         decision = rejected(State(), 0, error.reason, error.field, str(error))
-        return Case(decision, answers=(_answer(request.change.row, decision, now),))
+        return Case(decision, answers=(_answer(row, decision, now),))
     return Case(nothing(State(), "Passed on to the redemption's customer."), forward=(str(facts.customer),))
+
+
+def _redeem(store: Store, request: Request, customer: Customer, state: State, row: Row, now: datetime) -> Decision:
+    """After a conflict the ledger is asked first: a row that somebody set back to *Requested* gets its old answer again."""
+    redemption_id = request.change.row
+    if request.attempt:
+        (found,) = store.read(entry_by_key_path(f"redemption:{redemption_id}"))
+        for entry in entries_of(customer, found):
+            return answered_before(state, entry, now)
+    wish = Redemption(redemption_id, row["loy_points"], row["loy_description"] or "", request.attempt)
+    return decide_redemption(request.program, str(customer), state, wish, now)
 
 
 def _void(
@@ -67,15 +78,25 @@ def _void(
     entry = ledger.entry_of(customer, found) if found else None
     if found and found["_loy_membershipid_value"] != customer.membership_id:
         entry = None
-    original = entry.cause.partition(":")[2] if entry else ""
-    before = store.read(wishes.redemption_path(original))[0] if original else None
-    voided = bool(before and before["loy_status"] == RedemptionStatus.VOIDED)
-    wish = Void(request.change.row, code, row["loy_description"] or "", entry, voided)
+    if entry is None:
+        wish = Void(request.change.row, code, row["loy_description"] or "", None, voided=False)
+        return decide_void(request.program, str(customer), state, wish, now), ()
+    original = entry.cause.partition(":")[2]
+    before, voids = store.read(wishes.redemption_path(original), document_entries_path(entry.cause))
+    for void in entries_of(customer, voids):
+        if void.explained.get("void") == request.change.row:
+            return answered_before(state, void, now), ()
+    wish = Void(request.change.row, code, row["loy_description"] or "", entry, voided=bool(voids))
     decision = decide_void(request.program, str(customer), state, wish, now)
     if before and decision.entries:
-        return decision, (Update(f"loy_redemptions({original})", {"loy_status": RedemptionStatus.VOIDED.value}),)
+        return decision, (_guarded(before, {"loy_status": RedemptionStatus.VOIDED.value}),)
     return decision, ()
 
 
-def _answer(redemption_id: str, decision: Decision, now: datetime) -> Update:
-    return Update(f"loy_redemptions({redemption_id})", wishes.redemption_answer(decision, now))
+def _answer(row: Row, decision: Decision, now: datetime) -> Update:
+    return _guarded(row, wishes.redemption_answer(decision, now))
+
+
+def _guarded(row: Row, columns: dict[str, Any]) -> Update:
+    """A row is answered as it was read: whoever answers second meets a conflict and looks again."""
+    return Update(f"loy_redemptions({row['loy_redemptionid']})", columns, if_match=row["@odata.etag"])

@@ -46,7 +46,7 @@ def _happened(entry: Entry) -> str:
                 return f"The points of {entry.cause} became spendable on {day}."
             return f"The points of {entry.cause} will be spendable on {day or 'a day not known yet'}."
         case Kind.REDEEM:
-            return f"Redeemed {-entry.points} points, worth {told.get('value')}, with code {told.get('code')}."
+            return f"Redeemed {-entry.points} points, worth {_plain(told.get('value', '0'))}, with code {told.get('code')}."
         case Kind.VOID:
             return f"The redemption {told.get('code')} was voided; {entry.points} points came back."
         case Kind.EXPIRE:
@@ -55,14 +55,14 @@ def _happened(entry: Entry) -> str:
             return f"Adjusted by {entry.points:+} points ({entry.cause}): {told.get('reason', 'no reason given')}."
         case Kind.TIER:
             was = told.get("from") or "none"
-            return f"The tier went from {was} to {told.get('to')}: spend {told.get('spend', '0')} on {told.get('on')}."
+            return f"The tier went from {was} to {told.get('to')}: spend {_plain(told.get('spend', '0'))} on {told.get('on')}."
 
 
 def _invoice(entry: Entry, told: Mapping[str, Any]) -> str:
     points = f"{entry.points} points earned" if entry.points >= 0 else f"{-entry.points} points taken back"
     if "because" in told:
         return (
-            f"{points}: {entry.cause} counts {told.get('base', '0')} x {told['multiplier']} (tier) since "
+            f"{points}: {entry.cause} counts {told.get('base', '0')} x {_plain(told['multiplier'])} (tier) since "
             f"{told['because']} changed what came before it."
         )
     if "invoice" not in told:
@@ -70,16 +70,21 @@ def _invoice(entry: Entry, told: Mapping[str, Any]) -> str:
     sentence = f"{points}: invoice {told['invoice']} is {told.get('status')}."
     if "rate" not in told:
         return f"{sentence} It earns nothing any more."
-    lines = [f"line {number}{_of(category)} {net} -> {n}" for number, category, net, n in told.get("lines", ())]
-    lines += [f"line {number}{_of(category)} {net} is excluded" for number, category, net in told.get("excluded", ())]
+    lines = [f"{_line(number, category, net)} -> {n}" for number, category, net, n in told.get("lines", ())]
+    lines += [f"{_line(number, category, net)} is excluded" for number, category, net in told.get("excluded", ())]
     return (
-        f"{sentence} Rule version {entry.rule_version}, {told['rate']} a unit: {'; '.join(lines)}. "
-        f"{told.get('base', '0')} x {told['multiplier']} (tier), rounded down, is what it should have."
+        f"{sentence} Rule version {entry.rule_version}, {_plain(told['rate'])} a unit: {'; '.join(lines)}. "
+        f"{told.get('base', '0')} x {_plain(told['multiplier'])} (tier), rounded down, is what it should have."
     )
 
 
-def _of(category: str) -> str:
-    return f" ({category})" if category else ""
+def _line(number: str, category: str, net: str) -> str:
+    return " ".join(part for part in ("line", number, category and f"({category})", _plain(net)) if part)
+
+
+def _plain(number: str) -> str:
+    """`12.5500` as a person writes it."""
+    return number.rstrip("0").rstrip(".") if "." in number else number
 
 
 def _moved(moved: Movements) -> str:

@@ -7,7 +7,7 @@ depends on the invoices alone, never on the order in which we heard of them.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -69,7 +69,7 @@ def decide_invoice(
     if invoice is None and have is None:
         return nothing(state, f"Nothing to do: {document} is gone and never earned points.")
     standing = None if invoice is None or invoice.status is Status.CANCELLED else invoice
-    if standing is not None and standing.net < 0:
+    if standing is not None and standing.net < 0 and (have is None or not (have.points or have.spend)):
         return parked(
             state,
             f"Invoice {standing.number}: totalamount without tax and freight is {standing.net}, below zero.",
@@ -77,6 +77,8 @@ def decide_invoice(
             field="totalamount",
             next_step="Correct the invoice, or cancel the invoice it was meant to correct; then resume.",
         )
+    if standing is not None and standing.net < 0:
+        standing = None  # what it earned before is taken back; the next look parks it
     rule = _rule(program, standing, have) if standing else None
     if isinstance(rule, str):
         return parked(
@@ -198,7 +200,7 @@ def _post(
         poster.difference(points - have.points, spend, target.spendable_on, explanation, now)
     # Afterwards, so that points taken back come out of what was pending.
     if target.base:
-        poster.mature(target.spendable_on, now)
+        poster.mature(points, target.spendable_on, now)
 
 
 def _corrections(after: Iterable[Posted], before: _Before) -> list[tuple[Posted, Decimal]]:
@@ -237,13 +239,18 @@ class _Poster:
         self._rule_version = rule_version
         self._since = since
 
-    def mature(self, spendable_on: date | None, now: datetime) -> None:
-        """Pending points become spendable when their day has come; another day, or none any more, is written down."""
+    def mature(self, points: int, spendable_on: date | None, now: datetime) -> None:
+        """Pending points become spendable when their day has come; another day, or none any more, is written down.
+
+        Points of an invoice that was paid and is not paid any more become pending again.
+        """
         document = self._have.document
         pending = self._journal.state.pending.get(document)
-        if pending is None:
+        if (spendable_on is None or spendable_on > now.date()) and points > (pending.points if pending else 0):
+            movements = reopened(self._journal.state, document, points, self._have.credited, spendable_on)
+        elif pending is None:
             return
-        if spendable_on and spendable_on <= now.date():
+        elif spendable_on and spendable_on <= now.date():
             movements = matured(self._program, self._journal.state, document, spendable_on)
         elif spendable_on != pending.spendable_on:
             movements = Movements(spendable_on={document: spendable_on})
@@ -299,6 +306,14 @@ def matured(program: Program, state: State, document: str, spendable_on: date) -
     points = state.pending[document].points
     credit = lots.credit(state, {program.expiry(spendable_on): points})
     return Movements(lots=credit.lots, owed=credit.owed, pending={document: -points})
+
+
+def reopened(state: State, document: str, points: int, credited: Mapping[date, int], day: date | None) -> Movements:
+    """Spendable points of a document back to pending; what was spent of them meanwhile is owed until they are spendable."""
+    others = {other: pending for other, pending in state.pending.items() if other != document}
+    spendable = points - (state.pending[document].points if document in state.pending else 0)
+    out = lots.take_back(replace(state, pending=others), spendable, document, credited)
+    return Movements(lots=out.lots, owed=out.owed, pending={document: spendable}, spendable_on={document: day})
 
 
 def _name(invoice: Invoice | None, document: str) -> str:

@@ -148,6 +148,15 @@ def decide_adjustment(
     return applied(journal, sentence, Result(True, wish.points, journal.state.available(today)))
 
 
+def answered_before(state: State, entry: Entry, now: datetime) -> Decision:
+    """The answer that the ledger holds already: nothing is appended, the row that asked is told once more."""
+    explained = entry.explained
+    points = abs(entry.points) if entry.kind is not Kind.ADJUST else entry.points
+    value = Decimal(explained.get("value", "0"))
+    result = Result(True, points, state.available(now.date()), value, explained.get("code", ""))
+    return Decision(Outcome.APPLIED, "Decided before: the answer was given again.", state, result=result)
+
+
 def rejected(state: State, balance: int, reason: str, field: str, sentence: str) -> Decision:
     result = Result(False, 0, balance, Decimal(0), reason_code=reason, reason=sentence)
     return Decision(Outcome.REJECTED, sentence, state, reason=reason, field=field, result=result)

@@ -6,8 +6,8 @@ from typing import Any
 
 from connector.identity import Customer
 from connector.loyalty.ledger import State
-from connector.loyalty.program import Program
-from connector.loyalty.tiers import held_by, next_tier
+from connector.loyalty.program import Program, Tier
+from connector.loyalty.tiers import next_tier
 from connector.rows.values import Row, Unusable, day
 
 _ACCOUNT = "name,createdon,merged,_masterid_value,accountratingcode"
@@ -68,7 +68,7 @@ def mirror(program: Program, state: State, now: datetime) -> dict[str, Any]:
     today = now.date()
     lots = {expiry: points for expiry, points in state.usable(today).items() if expiry < date.max}
     expiring_on = min(lots, default=None)
-    tier = held_by(program, state, today)
+    tier = program.tier(state.tier)
     above = next_tier(program, state, today)
     return {
         "loy_pointsbalance": state.balance,
@@ -84,15 +84,17 @@ def mirror(program: Program, state: State, now: datetime) -> dict[str, Any]:
     }
 
 
-def rating(program: Program, before: State, after: State, current: int | None, now: datetime) -> tuple[int | None, str]:
+def rating(program: Program, tier: Tier, written: int | None, current: int | None, on: date) -> tuple[int | None, str]:
     """The rating to write (None: leave it), or why the present one is taken as set by hand.
 
-    A rating is ours to change when it is empty, the default, or the one we wrote for the tier held until now.
+    `written` is what we wrote last. A rating is ours to change when it is empty, the default, or just that. A tier without
+    a rating gives ours back: the account gets the default.
     """
-    wanted = held_by(program, after, now.date()).rating_code
+    wanted = tier.rating_code
+    if wanted is None and written is not None and current == written:
+        wanted = DEFAULT_RATING
     if not program.writes_rating or wanted is None or wanted == current:
         return None, ""
-    ours = {None, DEFAULT_RATING, program.tier(before.tier).rating_code}
-    if current not in ours:
-        return None, f"Rating {current} was found on {now.date()} where {wanted} follows from the tier."
+    if current not in {None, DEFAULT_RATING, written}:
+        return None, f"Rating {current} was found on {on} where {wanted} follows from the tier."
     return wanted, ""

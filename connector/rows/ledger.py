@@ -13,7 +13,7 @@ from connector.loyalty.tiers import next_review
 from connector.rows.choices import KIND, KIND_OF, NoticeStatus
 from connector.rows.values import Row, moment
 
-MEMBERSHIP = "loy_sequence,loy_lasthash,loy_state,loy_ratingoverride,loy_customerkey"
+MEMBERSHIP = "loy_sequence,loy_lasthash,loy_state,loy_ratingoverride,loy_writtenrating,loy_customerkey"
 ENTRY = (
     "_loy_membershipid_value,loy_sequence,loy_kind,loy_points,loy_cause,loy_idempotencykey,loy_occurredon,loy_movements,"
     "loy_explanation,loy_ruleversion,loy_previoushash,loy_hash"
@@ -27,6 +27,7 @@ class Membership:
     customer: Customer
     state: State
     rating_override: bool = False
+    written_rating: int | None = None
     exists: bool = False
 
 
@@ -38,7 +39,7 @@ def membership_of(customer: Customer, row: Row | None) -> Membership:
     if row is None:
         return Membership(customer, State())
     state = State.from_json(row["loy_state"] or "{}", row["loy_sequence"], row["loy_lasthash"] or "")
-    return Membership(customer, state, bool(row["loy_ratingoverride"]), exists=True)
+    return Membership(customer, state, bool(row["loy_ratingoverride"]), row["loy_writtenrating"], exists=True)
 
 
 def entry_of(customer: Customer, row: Row) -> Entry:
