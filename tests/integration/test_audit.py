@@ -1,0 +1,168 @@
+"""The audit finds what was tampered with, and mends copies but never the ledger."""
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from connector.dataverse import Create, Delete, Update
+from connector.identity import Customer
+from connector.rows import ledger
+from connector.rows.choices import AdjustmentStatus, RedemptionStatus
+from tests.console import Console
+from tests.integration.test_parking import customer_with_invoice
+from tests.office import Office
+
+PAID = {"statecode": 2, "statuscode": 100001}
+
+
+@pytest.fixture(scope="module")
+def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+    office = Office(tmp_path_factory.mktemp("office"))
+    yield office
+    office.close()
+
+
+@pytest.fixture
+def console(office: Office) -> Iterator[Console]:
+    """Before each test every law holds."""
+    console = Console(office)
+    status, report = console.json("audit")
+    assert (status, report["violations"]) == (0, [])
+    yield console
+
+
+def customer_with_points(office: Office, amount: str = "50") -> Customer:
+    """Spendable points, in two entries: earned, then matured."""
+    customer, invoice = customer_with_invoice(office, amount)
+    office.work(office.events())
+    office.client.commit([Update(f"invoices({invoice})", PAID)])
+    office.work(office.events())
+    return customer
+
+
+def wish(office: Office, customer: Customer, **columns: Any) -> str:
+    """A redemption of 200 points, or whatever `columns` say; its id."""
+    wish_id = str(uuid4())
+    row = {"loy_redemptionid": wish_id, "loy_requestid": wish_id, "loy_name": "R", "loy_points": 200, **columns}
+    row["loy_CustomerId_account@odata.bind"] = f"/accounts({customer.id})"
+    office.client.commit([Create("loy_redemptions", row)])
+    return wish_id
+
+
+def entries(office: Office, customer: Customer) -> list[dict[str, Any]]:
+    path = f"loy_entries?$select={ledger.ENTRY}&$filter=_loy_membershipid_value eq {customer.membership_id}"
+    return list(office.client.get(f"{path}&$orderby=loy_sequence"))
+
+
+def test_copies_behind_their_ledger_are_mended_and_the_ledger_is_not_touched(office: Office, console: Console) -> None:
+    customer = customer_with_points(office)
+    member, account = f"loy_memberships({customer.membership_id})", f"accounts({customer.id})"
+    before = office.client.get(f"{member}?$select={ledger.MEMBERSHIP},loy_balance")
+    office.client.commit([Update(member, {"loy_sequence": 1, "loy_state": "{}", "loy_lasthash": None})])
+    office.client.commit([Update(account, {"loy_pointsbalance": 7_777})])
+    written = entries(office, customer)
+
+    status, report = console.json("audit")
+    assert status == 1
+    assert [violation.partition(": ")[2] for violation in report["violations"]] == [
+        "the membership knows 1 of 2 entries",
+        "the account shows (7777, 0, 'Base'), the ledger has (500, 0, 'Base')",
+    ]
+    status, report = console.json("audit", "--repair")
+    assert (status, report["counts"]["repaired"]) == (0, 1)
+    after = office.client.get(f"{member}?$select={ledger.MEMBERSHIP},loy_balance")
+    assert {**after, "@odata.etag": ""} == {**before, "@odata.etag": ""}
+    assert office.client.get(f"{account}?$select=loy_pointsbalance")["loy_pointsbalance"] == 500
+    assert entries(office, customer) == written
+
+
+def test_an_altered_entry_is_found_and_never_repaired(office: Office, console: Console) -> None:
+    customer = customer_with_points(office)
+    entry = entries(office, customer)[0]
+    path = f"loy_entries({entry['loy_entryid']})"
+    office.client.commit([Update(path, {"loy_movements": entry["loy_movements"].replace("500", "900")})])
+    try:
+        for arguments in ((), ("--repair",)):
+            status, report = console.json("audit", *arguments)
+            assert status == 1
+            assert report["violations"] == [f"{customer}: entry 1 was altered: its hash does not fit"]
+    finally:
+        office.client.commit([Update(path, {"loy_movements": entry["loy_movements"]})])
+
+
+@pytest.mark.parametrize(
+    ("before", "columns", "sentence"),
+    [
+        ("redeemed", {"loy_status": RedemptionStatus.REJECTED.value}, "is rejected and its entries do not fit"),
+        ("redeemed", {"loy_status": RedemptionStatus.VOIDED.value}, "is voided and its entries do not fit"),
+        ("too many", {"loy_status": RedemptionStatus.COMPLETED.value}, "is completed and its entries do not fit"),
+    ],
+)
+def test_an_answer_that_its_entries_do_not_bear_out(
+    office: Office, console: Console, before: str, columns: dict[str, int], sentence: str
+) -> None:
+    customer = customer_with_points(office)
+    wish_id = wish(office, customer, loy_points=200 if before == "redeemed" else 99_999)
+    office.work(office.events())
+    path = f"loy_redemptions({wish_id})"
+    status = office.client.get(f"{path}?$select=loy_status")
+    office.client.commit([Update(path, columns)])
+    try:
+        _, report = console.json("audit")
+        assert report["violations"] == [f"redemption:{wish_id} {sentence}"]
+    finally:
+        office.client.commit([Update(path, {"loy_status": status["loy_status"]})])
+
+
+def test_completed_redemptions_of_customers_without_membership_and_rows_that_are_gone(
+    office: Office, console: Console
+) -> None:
+    stranger = Customer("account", str(uuid4()))
+    office.client.commit([Create("accounts", {"accountid": stranger.id, "name": "Nobody"})])
+    forged = wish(office, stranger, loy_status=RedemptionStatus.COMPLETED.value)
+    bind = {"loy_CustomerId_account@odata.bind": f"/accounts({stranger.id})"}
+    given = str(uuid4())
+    status = {"loy_status": AdjustmentStatus.COMPLETED.value}
+    row = {"loy_adjustmentid": given, "loy_name": "A", "loy_points": 5, "loy_reason": "r", **bind, **status}
+    office.client.commit([Create("loy_adjustments", row)])
+    customer = customer_with_points(office)
+    gone = wish(office, customer)
+    office.events()
+    redeemed = wish(office, customer)
+    office.work(office.events())
+    void = wish(office, customer, loy_type=482100001, loy_voidscode=code(office, redeemed), loy_points=0)
+    office.work(office.events())
+    office.client.commit([Delete(f"loy_redemptions({gone})")])
+    office.client.commit([Delete(f"loy_redemptions({redeemed})")])
+    try:
+        _, report = console.json("audit")
+        assert sorted(report["violations"]) == sorted(
+            [
+                f"adjustment:{given} is completed and its entries do not fit",
+                f"redemption:{forged} is completed and its entries do not fit",
+                f"redemption:{redeemed} has an entry and no row",
+            ]
+        )
+    finally:
+        # The void stays as its row and entry; the redemption's own row comes back as it was.
+        office.client.commit([Delete(f"loy_adjustments({given})"), Delete(f"loy_redemptions({forged})")])
+        back = {"loy_redemptionid": redeemed, "loy_requestid": redeemed, "loy_name": "R", "loy_points": 200}
+        back["loy_CustomerId_account@odata.bind"] = f"/accounts({customer.id})"
+        office.client.commit([Create("loy_redemptions", {**back, "loy_status": RedemptionStatus.VOIDED.value})])
+        office.events()
+    assert office.client.get(f"loy_redemptions({void})?$select=loy_status")["loy_status"] == RedemptionStatus.COMPLETED
+
+
+def test_a_history_is_read_page_by_page(office: Office, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connector.histories._ENTRIES", 2)
+    monkeypatch.setattr("connector.histories.CUSTOMERS_AT_ONCE", 2)
+    for _ in range(3):
+        customer_with_points(office)
+    status, report = console.json("audit")
+    assert (status, report["violations"]) == (0, [])
+
+
+def code(office: Office, wish_id: str) -> str:
+    return str(office.client.get(f"loy_redemptions({wish_id})?$select=loy_transactioncode")["loy_transactioncode"])

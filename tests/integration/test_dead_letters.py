@@ -1,0 +1,173 @@
+"""Dead letters go back in order when Dataverse answers, and end in the log when that does not help."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from azure.servicebus import NEXT_AVAILABLE_SESSION, ServiceBusClient, ServiceBusMessage
+
+from connector import dead_letters
+from connector.bus import Change, ChangeSender, Subject
+from connector.dataverse import Transient
+from connector.dead_letters import DeadLetters
+from connector.identity import Customer
+from connector.loyalty.decisions import Outcome
+from connector.rows.choices import OUTCOME
+from connector.watch import Watch
+from local.servicebus.broker import Broker
+from tests.console import Console, settings
+from tests.integration.test_parking import customer_with_invoice, log_of
+from tests.office import Office
+from tests.servicebus.broker import client, queues
+
+EVENTS, CHANGES = "dataverse-events", "loyalty-changes"
+NOBODY = "00000000-0000-4000-8000-000000000000"
+
+
+@pytest.fixture(scope="module")
+def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+    office = Office(tmp_path_factory.mktemp("office"))
+    yield office
+    office.close()
+
+
+@pytest.fixture
+def bus(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServiceBusClient]:
+    monkeypatch.setattr(dead_letters, "_PATIENCE", 0.3)
+    config = queues(**{EVENTS: {}, CHANGES: {"RequiresSession": True}})
+    with Broker(config) as broker, client(broker) as connected:
+        yield connected
+
+
+@pytest.fixture
+def round_of(bus: ServiceBusClient, office: Office) -> Callable[[], dead_letters.Round]:
+    """One round, a second later than the last."""
+    now = datetime.now(UTC)
+
+    def clock() -> datetime:
+        nonlocal now
+        now += timedelta(seconds=1)
+        return now
+
+    return DeadLetters(bus, office.client, settings(), clock).resubmit
+
+
+def change(customer: Customer, number: int) -> Change:
+    return Change.about(Subject.INVOICE, str(uuid4()), str(customer), cause=f"{number}", correlation_id=str(uuid4()))
+
+
+def fail(bus: ServiceBusClient, queue: str, count: int, reason: str = "MaxDeliveryCountExceeded") -> list[Any]:
+    """Dead-letter what is on the queue, as the service does after the last delivery; answers with the bodies."""
+    bodies = []
+    while len(bodies) < count:
+        session = {"session_id": NEXT_AVAILABLE_SESSION} if queue == CHANGES else {}
+        with bus.get_queue_receiver(queue, **session) as receiver:
+            for message in receiver.receive_messages(count, max_wait_time=1):
+                bodies.append(str(message))
+                receiver.dead_letter_message(message, reason, "it failed with SharedAccessKey=hush")
+    return bodies
+
+
+def test_they_are_sent_again_in_the_order_of_each_customer(
+    bus: ServiceBusClient, office: Office, round_of: Callable[[], dead_letters.Round]
+) -> None:
+    customers = [Customer("account", str(uuid4())) for _ in range(2)]
+    sent = [change(customers[number % 2], number) for number in range(6)]
+    ChangeSender(bus, CHANGES).send(sent)
+    fail(bus, CHANGES, 6)
+    done = round_of()
+    assert (done.sent, done.parked) == (6, 0)
+    for customer in customers:
+        with bus.get_queue_receiver(CHANGES, session_id=str(customer)) as receiver:
+            back = [Change.parse(str(message)) for message in receiver.receive_messages(10, max_wait_time=2)]
+        assert back == [one for one in sent if one.customer == str(customer)]
+    (row,) = office.client.get(
+        "loy_integrationlogs?$filter=loy_operation eq 'dead letters'&$orderby=createdon desc&$top=1"
+    )
+    assert row["loy_name"] == f"Dead letters: 6 sent again (6 from {CHANGES})."
+
+
+def test_what_fails_again_and_again_is_parked_and_can_be_resumed(
+    bus: ServiceBusClient,
+    office: Office,
+    round_of: Callable[[], dead_letters.Round],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dead_letters, "ROUNDS", 1)
+    customer, invoice = customer_with_invoice(office, "10")
+    (event,) = (event for event in office.events() if invoice.encode() in event)
+    hint = Change.about(Subject.INVOICE, invoice, str(customer), cause="test")
+    ChangeSender(bus, CHANGES).send([hint])
+    with bus.get_queue_sender(EVENTS) as sender:
+        sender.send_messages(ServiceBusMessage(event, application_properties={"MessageMaxSizeExceeded": "false"}))
+        sender.send_messages(ServiceBusMessage(b"nonsense"))
+    fail(bus, CHANGES, 1)
+    fail(bus, EVENTS, 2)
+    assert (round_of().sent, round_of().sent) == (3, 0)  # they are on their queues, not dead
+    fail(bus, CHANGES, 1)
+    fail(bus, EVENTS, 2)
+    assert (done := round_of()).parked == 3, done
+    assert "3 failed" in str(done)
+
+    rows = log_of(office, invoice)
+    assert {(row["loy_outcome"], row["loy_reasonclass"]) for row in rows} == {(OUTCOME[Outcome.PARKED], "failed_again")}
+    assert "MaxDeliveryCountExceeded" in rows[0]["loy_message"]
+    assert "hush" not in str(rows)
+    unreadable = office.client.get("loy_integrationlogs?$filter=loy_reasonclass eq 'unreadable'")
+    assert [row["loy_change"] for row in unreadable] == ["nonsense"]
+
+    console = Console(office)
+    console.run("resume", "--reason", "failed_again")
+    assert len(console.sent) == 2  # the change itself, and the one that the event led to
+    console.apply()
+    outcomes = [row["loy_outcome"] for row in log_of(office, invoice)]
+    assert OUTCOME[Outcome.APPLIED] in outcomes
+    assert OUTCOME[Outcome.PARKED] not in outcomes
+
+
+def test_nothing_is_tried_while_dataverse_is_away_and_the_command_shows_what_waits(
+    bus: ServiceBusClient, office: Office
+) -> None:
+    ChangeSender(bus, CHANGES).send([change(Customer("account", NOBODY), 1)])
+    fail(bus, CHANGES, 1)
+
+    def away(*_: Any, **__: Any) -> None:
+        raise Transient("no answer", status=503)
+
+    letters = DeadLetters(bus, SimpleNamespace(request=away), settings(), lambda: datetime.now(UTC))  # type: ignore[arg-type]
+    console = Console(office, dead_letters=letters)
+    assert console.run("dead-letters", "--resubmit") == 2
+    assert "they wait" in console.output
+    assert console.run("dead-letters") == 1
+    line, count = console.output.splitlines()
+    assert (line.split()[0], line.split()[3]) == (CHANGES, f"account:{NOBODY}:")
+    assert "hush" not in line
+    assert count == "1 dead letters"
+    console = Console(office, dead_letters=DeadLetters(bus, office.client, settings(), lambda: datetime.now(UTC)))
+    assert console.run("dead-letters", "--resubmit") == 0
+    assert console.output == f"Dead letters: 1 sent again (1 from {CHANGES}).\n"
+
+
+def test_the_figures_of_the_watch(bus: ServiceBusClient, office: Office) -> None:
+    customer_with_invoice(office, "-10")
+    office.work(office.events())
+    ChangeSender(bus, CHANGES).send([change(Customer("account", NOBODY), 1)])
+    fail(bus, CHANGES, 1)
+    with bus.get_queue_sender(EVENTS) as sender:
+        sender.send_messages(ServiceBusMessage(b"{}"))
+    later = datetime.now(UTC) + timedelta(minutes=5)
+    watch = Watch(office.client, bus, settings(), lambda: later)
+    figures = watch.measure()
+    assert figures.parked["negative_total"] == 1
+    assert figures.dead_letters == {EVENTS: 0, CHANGES: 1}
+    assert 290 < figures.oldest_event < 310
+    assert figures.oldest_wish == 0
+    assert figures.sweep_age is None
+    names = {name for name, _, _ in figures.flat()}
+    assert {"loyalty.parked", "loyalty.dead_letters", "loyalty.oldest_event.seconds"} <= names
+    console = Console(office, watch=SimpleNamespace(measure=lambda: figures))
+    assert console.run("status") == 0
+    assert "loyalty.dead_letters" in console.output
