@@ -31,7 +31,7 @@ class Listener:
         """The changes that an event led to; none when nobody needs to look, or the message could not be read."""
         try:
             context = parse(body, max_size_exceeded=trimmed)
-            changes = self._resumed(context) if context.table == _LOG else _changes(context)
+            changes = self._changes(context)
         except (ContextError, ChangeError) as error:
             text = body.decode("utf-8", "replace")
             self._client.commit([unreadable_write(text, queue=queue, error=str(error), now=self._clock())])
@@ -41,6 +41,27 @@ class Listener:
             with about(correlation_id=change.correlation_id, change=change.id, record=f"{change.table}:{change.row}"):
                 _log.info("heard: %s", change.cause)
         return changes
+
+    def _changes(self, context: ExecutionContext) -> list[Change]:
+        match context.table:
+            case "loy_integrationlog":
+                return self._resumed(context)
+            case "invoicedetail":
+                return self._line_changed(context)
+            case _:
+                return _changes(context)
+
+    def _line_changed(self, context: ExecutionContext) -> list[Change]:
+        """A line says which invoice must be looked at; whose it is, the invoice says."""
+        images = (context.post or {}, context.target, context.pre or {})
+        invoice = next((found for image in images if isinstance(found := image.get("invoiceid"), Reference)), None)
+        if invoice is None:
+            (row,) = self._client.read(Get(f"invoicedetails({context.record_id})?$select=_invoiceid_value"))
+            if not row or not row["_invoiceid_value"]:
+                return []
+            invoice = Reference("invoice", row["_invoiceid_value"])
+        cause = f"line {context.operation_id}"
+        return [Change.about(Subject.INVOICE, invoice.id, None, cause=cause, correlation_id=context.correlation_id)]
 
     def _resumed(self, context: ExecutionContext) -> list[Change]:
         """Somebody set *Resume* on a log row."""

@@ -219,7 +219,7 @@ def _start(supervisor: Supervisor, home: Path, options: argparse.Namespace) -> d
         "ServiceBusConnection": bus["connection_string"],
         **_QUEUE_SETTINGS,
         "LOYALTY_PROGRAM": options.program,
-        "PYTHON_THREADPOOL_THREAD_COUNT": environment.get("PYTHON_THREADPOOL_THREAD_COUNT", "96"),
+        "PYTHON_THREADPOOL_THREAD_COUNT": environment.get("PYTHON_THREADPOOL_THREAD_COUNT", "128"),
     }
     dataverse = part(
         "dataverse",
