@@ -81,7 +81,7 @@ def _body[B: BaseModel](req: func.HttpRequest, shape: type[B]) -> B:
         return shape.model_validate_json(req.get_body() or b"")
     except ValidationError as error:
         fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        field = ".".join(str(part) for part in fault["loc"])
+        field = ".".join(str(part) for part in fault["loc"])[:100]  # an unknown field's name is the sender's own text
         message = fault["msg"].removeprefix("Value error, ")
         raise Refused(400, "invalid_body", f"{field or 'body'}: {message}", field or "body") from None
 

@@ -56,7 +56,7 @@ class Change(BaseModel):
         """A change whose id follows from its cause: the same event heard twice is the same change."""
         change_id = derived_id("change", subject, row, customer or "", cause)
         return cls(
-            id=change_id, subject=subject, row=row, customer=customer, correlation_id=correlation_id, cause=cause
+            id=change_id, subject=subject, row=row, customer=customer, correlation_id=correlation_id, cause=cause[:100]
         )
 
     @classmethod
@@ -66,7 +66,8 @@ class Change(BaseModel):
             return cls.model_validate_json(body)
         except ValidationError as error:
             fault = error.errors(include_input=False, include_url=False)[0]
-            field = ".".join(str(part) for part in fault["loc"]) or "message"
+            # An unknown field's name is the sender's own text.
+            field = ".".join(str(part) for part in fault["loc"])[:100] or "message"
             raise ChangeError(f"{field}: {fault['msg']}") from None
 
     @property

@@ -23,7 +23,8 @@ class ContextError(ValueError):
     """The body is not an execution context. ``field`` is the path of the value at fault."""
 
     def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field}: {problem}")
+        # Both may quote the sender, who decides how long they are.
+        super().__init__(f"{field[:200]}: {problem[:200]}")
         self.field = field
 
 

@@ -1,0 +1,272 @@
+"""The lines of docs/threat-model.md that this process can prove: what strangers send, and what we show."""
+
+import json
+import logging
+import random
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import azure.functions as func
+import pytest
+from pydantic import ValidationError
+
+from connector import logs, replay
+from connector.bus import Change, ChangeError, Subject
+from connector.counter import Counter, RedemptionRequest, Refused, VoidRequest
+from connector.dataverse import Create, Terminal, Transient, Update
+from connector.dataverse.context import ContextError
+from connector.identity import Customer
+from connector.listening import changes_of
+from connector.loyalty.codes import parse_code
+from connector.rows import ledger
+from connector.rows.programs import Programs
+from functions import redemptions
+from tests.integration.test_audit import entries, wish
+from tests.integration.test_parking import customer_with_invoice, log_of
+from tests.office import Office
+
+HOSTILE = "Robert'); DROP TABLE loy_entry;-- \" <script>alert(1)</script> ' or 1 eq 1 or '' eq ' $filter=&%27 \u202e"
+MAIL = "ada.lovelace@mail.example.com"
+
+
+@pytest.fixture(scope="module")
+def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+    office = Office(tmp_path_factory.mktemp("office"))
+    yield office
+    office.close()
+
+
+@pytest.fixture(scope="module")
+def events(office: Office) -> list[bytes]:
+    """One of each kind of event that Dataverse posts about an invoice and a redemption."""
+    customer, invoice = customer_with_invoice(office, "10")
+    office.client.commit([Update(f"invoices({invoice})", {"statecode": 2, "statuscode": 100001})])
+    wish(office, customer)
+    found = office.events()
+    office.work(found)
+    return found
+
+
+def total(office: Office, customer: Customer) -> int:
+    return ledger.membership_of(customer, office.client.get(ledger.membership_path(customer))).state.total
+
+
+def test_an_event_with_forged_values_earns_what_the_row_says(office: Office) -> None:
+    customer, invoice = customer_with_invoice(office, "10")
+    (event,) = [event for event in office.events() if invoice.encode() in event]
+    forged = json.loads(event)
+    for amount in ("totalamount", "totalamount_base", "totallineitemamount"):
+        money = {"__type": "Money:http://schemas.microsoft.com/xrm/2011/Contracts", "Value": 1_000_000}
+        forged["InputParameters"][0]["value"]["Attributes"].append({"key": amount, "value": money})
+    office.work([json.dumps(forged).encode()])
+    assert total(office, customer) == 100
+    office.work([event] * 3)  # and the true one, replayed
+    assert total(office, customer) == 100
+    assert len(entries(office, customer)) == 1
+
+
+def test_a_change_forged_for_another_customer_gives_them_nothing(office: Office) -> None:
+    owner, invoice = customer_with_invoice(office, "10")
+    office.work(office.events())
+    thief, _ = customer_with_invoice(office, "1")
+    office.work(office.events())
+    for forged in (
+        Change.about(Subject.INVOICE, invoice, str(thief), cause="forged"),
+        Change.about(Subject.INVOICE, str(uuid4()), str(thief), cause="forged"),
+        Change.about(Subject.ADJUSTMENT, invoice, str(thief), cause="forged"),
+        Change.about(Subject.REVIEW, invoice, str(thief), cause="forged"),
+        Change.about(Subject.REDEMPTION, invoice, f"contact:{uuid4()}", cause="forged"),
+    ):
+        office.sent.append(forged)
+        office.work([])
+    assert (total(office, owner), total(office, thief)) == (100, 10)
+
+
+def test_a_resume_of_a_log_row_that_somebody_wrote_is_only_a_hint(office: Office) -> None:
+    customer, invoice = customer_with_invoice(office, "10")
+    office.work(office.events())
+    (row,) = log_of(office, invoice)
+    path = f"loy_integrationlogs({row['loy_integrationlogid']})"
+    for forged in ('{"id": "x"}', "[]", json.dumps({"points": 1_000_000}), row["loy_change"]):
+        office.client.commit([Update(path, {"loy_change": forged, "loy_resume": False})])
+        office.client.commit([Update(path, {"loy_resume": True})])
+        office.work(office.events())
+    assert total(office, customer) == 100
+
+
+def mutated(chance: random.Random, body: bytes) -> bytes:
+    """A body with a few things wrong: bytes, pieces, types, sizes."""
+    text = bytearray(body)
+    for _ in range(chance.randint(1, 4)):
+        place = chance.randrange(len(text) + 1)
+        match chance.randrange(7):
+            case 0:
+                text[place : place + 1] = bytes([chance.randrange(256)])
+            case 1:
+                del text[place : place + chance.randint(1, 200)]
+            case 2:
+                text[place:place] = text[place : place + chance.randint(1, 200)]
+            case 3:
+                text[place:place] = chance.choice([b"null", b"{}", b"[]", b"-1", b"1e999", b'"', b"\x00", b"\xff\xfe"])
+            case 4:
+                for old in (b'"Value":', b'"Id":', b'"key":', b'"value":', b'"Attributes":'):
+                    if chance.random() < 0.3:
+                        text = bytearray(bytes(text).replace(old, old + chance.choice([b"[", b"{", b"1,", b'"x"']), 1))
+            case 5:
+                text[place:place] = b"[" * chance.choice([10, 5_000])
+            case _:
+                text[place:place] = b"9" * chance.choice([20, 5_000])
+    return bytes(text)
+
+
+def test_mutated_events_and_changes_are_read_or_refused_by_name(events: list[bytes]) -> None:
+    seed = 20_260_715
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    change = Change.about(Subject.INVOICE, str(uuid4()), f"account:{uuid4()}", cause="c").model_dump_json().encode()
+    read = refused = 0
+    for _ in range(4_000):
+        body = mutated(chance, chance.choice([*events, change]))
+        for door, error in ((changes_of, ContextError), (Change.parse, ChangeError)):
+            try:
+                door(body)
+                read += 1
+            except error as refusal:
+                refused += 1
+                assert len(str(refusal)) < 600
+    assert min(read, refused) > 100
+
+
+def test_a_hostile_event_ends_in_the_log_and_does_not_come_back(office: Office, events: list[bytes]) -> None:
+    chance = random.Random(7)
+    before = office.client.get("loy_integrationlogs?$select=loy_name")
+    bodies = [mutated(chance, chance.choice(events)) for _ in range(40)]
+    bodies += [b"", b"\xff" * 1000, b"[" * 100_000, b'"' + b"x" * 1_000_000 + b'"', HOSTILE.encode()]
+    for body in bodies:
+        office.work([body])  # raises nothing: whatever it was, it is settled
+    assert len(office.client.get("loy_integrationlogs?$select=loy_name")) > len(before)
+
+
+def test_mutated_requests_of_tills_are_read_or_refused() -> None:
+    chance = random.Random(11)
+    body = json.dumps({"customer": f"account:{uuid4()}", "points": 5, "description": "x", "channel": "till"}).encode()
+    refused = 0
+    for _ in range(2_000):
+        for shape in (RedemptionRequest, VoidRequest):
+            try:
+                request = shape.model_validate_json(mutated(chance, body))
+            except ValidationError:
+                refused += 1
+            else:
+                assert isinstance(request, RedemptionRequest)
+                assert Customer.parse(request.customer)
+                assert request.points > 0
+    assert refused > 2_000
+
+
+@pytest.mark.parametrize("extra", ["status", "code", "balance", "loy_status", "value"])
+def test_a_till_cannot_write_more_than_it_may_ask(extra: str) -> None:
+    body = {"customer": f"account:{uuid4()}", "points": 5, extra: 1}
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        RedemptionRequest.model_validate(body)
+
+
+def test_names_and_keys_do_not_reach_into_queries(office: Office) -> None:
+    customer = Customer("account", str(uuid4()))
+    office.client.commit([Create("accounts", {"accountid": customer.id, "name": HOSTILE, "emailaddress1": MAIL})])
+    bind = {"customerid_account@odata.bind": f"/accounts({customer.id})"}
+    line = {"isproductoverridden": True, "ispriceoverridden": True, "quantity": 1, "priceperunit": 50}
+    line["productdescription"] = HOSTILE
+    invoice = {"invoiceid": str(uuid4()), "name": HOSTILE, "invoicenumber": HOSTILE[:80], "invoice_details": [line]}
+    office.client.commit([Create("invoices", {**invoice, **bind})])
+    office.client.commit([Update(f"invoices({invoice['invoiceid']})", {"statecode": 2, "statuscode": 100001})])
+    office.work(office.events())
+    counter = Counter(office.client, Programs(office.client, "CJ"))
+    key = "key'%20or%201%20eq%201&$top=1"
+    asked = RedemptionRequest(customer=str(customer), points=200, description=HOSTILE)
+    made = counter.redeem(asked, key, 0)
+    assert counter.redeem(asked, key, 0)["id"] == made["id"]
+    office.work(office.events())
+    done = counter.redemption(made["id"])
+    assert (done["status"], done["description"]) == ("completed", HOSTILE)
+    assert counter.customer(str(customer))["name"] == HOSTILE
+    for door in (
+        counter.redemption,
+        counter.customer,
+        lambda text: counter.void(text, VoidRequest(reason="x"), key, 0),
+    ):
+        with pytest.raises(Refused):
+            door(HOSTILE)
+    with pytest.raises(ValueError, match="row id"):
+        list(replay.of_event(office.client, HOSTILE))
+    assert list(replay.parked(office.client, reason="x' or loy_outcome eq 482100000 or 'x' eq 'y")) == []
+    with pytest.raises(ValueError):
+        parse_code(HOSTILE)
+
+
+def test_nothing_personal_and_no_secret_is_logged(office: Office, caplog: pytest.LogCaptureFixture) -> None:
+    """Our own lines at the most talkative level, for a customer whose every text is marked."""
+    caplog.set_level(logging.DEBUG)
+    logs.install(["token"])
+    try:
+        customer = Customer("contact", str(uuid4()))
+        person = {"contactid": customer.id, "firstname": "Marked", "lastname": "Person", "emailaddress1": MAIL}
+        office.client.commit([Create("contacts", person)])
+        row = {"invoiceid": str(uuid4()), "name": "Marked invoice", "description": "Marked text"}
+        row["customerid_contact@odata.bind"] = f"/contacts({customer.id})"
+        office.client.commit([Create("invoices", row)])
+        office.work(office.events())
+        counter = Counter(office.client, Programs(office.client, "CJ"))
+        counter.redeem(RedemptionRequest(customer=str(customer), points=9, description="Marked wish"), "marked-key", 0)
+        office.work([*office.events(), b'{"Marked": "Marked"}'])
+    finally:
+        logs.uninstall()
+    ours = [record for record in caplog.records if record.name.startswith(("loyalty", "connector"))]
+    assert any("heard" in record.getMessage() for record in ours)
+    assert "Marked" not in caplog.text
+    assert MAIL not in caplog.text
+    assert "Bearer token" not in caplog.text
+
+
+def test_one_correlation_id_leads_from_the_event_to_the_log_row(
+    office: Office, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    logs.install()
+    try:
+        customer, invoice = customer_with_invoice(office, "10")
+        (event,) = [event for event in office.events() if invoice.encode() in event]
+        office.work([event])
+    finally:
+        logs.uninstall()
+    correlation = json.loads(event)["CorrelationId"]
+    assert f"correlation_id={correlation}" in caplog.text
+    (row,) = log_of(office, invoice)
+    assert row["loy_correlationid"] == correlation
+    (entry,) = entries(office, customer)
+    assert entry["loy_cause"] == f"{row['loy_recordtable']}:{row['loy_recordid']}"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (Terminal("column hush does not exist in hush.crm.dynamics.com", status=400), 502),
+        (Transient("client_secret=hush", status=503), 503),
+    ],
+)
+def test_an_error_body_shows_nothing_of_our_insides(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
+) -> None:
+    def fails(*_: Any) -> None:
+        raise error
+
+    counter = SimpleNamespace(redemption=fails, customer=fails)
+    monkeypatch.setattr(redemptions, "app", lambda: SimpleNamespace(counter=counter))
+    request = func.HttpRequest("GET", "/", body=b"", route_params={"id": str(uuid4())})
+    for function in (redemptions.get_redemption, redemptions.get_customer):
+        handler: Callable[[func.HttpRequest], func.HttpResponse] = function.build().get_user_function()  # type: ignore[attr-defined]
+        answer = handler(request)
+        assert answer.status_code == status
+        assert b"hush" not in answer.get_body()
