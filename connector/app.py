@@ -73,7 +73,7 @@ class App:
     def dead_letters(self) -> "DeadLetters":
         from connector.dead_letters import DeadLetters
 
-        return DeadLetters(self.bus, self.client, self.settings, self.now)
+        return DeadLetters(self.bus, self.client, self.listener, self.settings, self.now)
 
     @cached_property
     def watch(self) -> "Watch":

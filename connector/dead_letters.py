@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from connector.bus import Change, ChangeError
 from connector.dataverse import DataverseClient, Transient, Upsert
 from connector.dataverse.context import ContextError
-from connector.listening import changes_of
+from connector.listening import Listener
 from connector.logs import redact
 from connector.loyalty.decisions import parked
 from connector.loyalty.ledger import State
@@ -66,9 +66,15 @@ class DeadLetters:
     """`clock` tells aware UTC time."""
 
     def __init__(
-        self, bus: ServiceBusClient, client: DataverseClient, settings: Settings, clock: Callable[[], datetime]
+        self,
+        bus: ServiceBusClient,
+        client: DataverseClient,
+        listener: Listener,
+        settings: Settings,
+        clock: Callable[[], datetime],
     ) -> None:
         self._bus = bus
+        self._listener = listener
         self._client = client
         self._queues = (settings.events_queue, settings.changes_queue)
         self._events_queue = settings.events_queue
@@ -135,7 +141,7 @@ class DeadLetters:
         try:
             if queue == self._events_queue:
                 trimmed = str(_properties(message).get("MessageMaxSizeExceeded", "")).lower() == "true"
-                changes = changes_of(body, trimmed=trimmed)
+                changes = self._listener.read(body, trimmed=trimmed)
             else:
                 changes = [Change.parse(body)]
         except (ChangeError, ContextError) as error:

@@ -30,8 +30,7 @@ class Listener:
     def hear(self, body: bytes, *, trimmed: bool = False, queue: str = "") -> list[Change]:
         """The changes that an event led to; none when nobody needs to look, or the message could not be read."""
         try:
-            context = parse(body, max_size_exceeded=trimmed)
-            changes = self._changes(context)
+            changes = self.read(body, trimmed=trimmed)
         except (ContextError, ChangeError) as error:
             text = body.decode("utf-8", "replace")
             self._client.commit([unreadable_write(text, queue=queue, error=str(error), now=self._clock())])
@@ -42,7 +41,9 @@ class Listener:
                 _log.info("heard: %s", change.cause)
         return changes
 
-    def _changes(self, context: ExecutionContext) -> list[Change]:
+    def read(self, body: bytes, *, trimmed: bool = False) -> list[Change]:
+        """The changes that an event leads to; nothing is sent. ContextError or ChangeError names what cannot be read."""
+        context = parse(body, max_size_exceeded=trimmed)
         match context.table:
             case "loy_integrationlog":
                 return self._resumed(context)
@@ -71,11 +72,6 @@ class Listener:
             return []
         change = Change.parse(row["loy_change"] or "{}")
         return [change.model_copy(update={"resumed": True})]
-
-
-def changes_of(body: bytes, *, trimmed: bool = False) -> list[Change]:
-    """The changes that follow from an event about a row of a customer; ContextError when it is not such an event."""
-    return _changes(parse(body, max_size_exceeded=trimmed))
 
 
 def _changes(context: ExecutionContext) -> list[Change]:

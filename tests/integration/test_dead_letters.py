@@ -52,7 +52,7 @@ def round_of(bus: ServiceBusClient, office: Office) -> Callable[[], dead_letters
         now += timedelta(seconds=1)
         return now
 
-    return DeadLetters(bus, office.client, settings(), clock).resubmit
+    return DeadLetters(bus, office.client, office.listener, settings(), clock).resubmit
 
 
 def change(customer: Customer, number: int) -> Change:
@@ -137,7 +137,7 @@ def test_nothing_is_tried_while_dataverse_is_away_and_the_command_shows_what_wai
     def away(*_: Any, **__: Any) -> None:
         raise Transient("no answer", status=503)
 
-    letters = DeadLetters(bus, SimpleNamespace(request=away), settings(), lambda: datetime.now(UTC))  # type: ignore[arg-type]
+    letters = DeadLetters(bus, SimpleNamespace(request=away), office.listener, settings(), lambda: datetime.now(UTC))  # type: ignore[arg-type]
     console = Console(office, dead_letters=letters)
     assert console.run("dead-letters", "--resubmit") == 2
     assert "they wait" in console.output
@@ -146,7 +146,9 @@ def test_nothing_is_tried_while_dataverse_is_away_and_the_command_shows_what_wai
     assert (line.split()[0], line.split()[3]) == (CHANGES, f"account:{NOBODY}:")
     assert "hush" not in line
     assert count == "1 dead letters"
-    console = Console(office, dead_letters=DeadLetters(bus, office.client, settings(), lambda: datetime.now(UTC)))
+    console = Console(
+        office, dead_letters=DeadLetters(bus, office.client, office.listener, settings(), lambda: datetime.now(UTC))
+    )
     assert console.run("dead-letters", "--resubmit") == 0
     assert console.output == f"Dead letters: 1 sent again (1 from {CHANGES}).\n"
 

@@ -18,7 +18,6 @@ from connector.counter import Counter, RedemptionRequest, Refused, VoidRequest
 from connector.dataverse import Create, Terminal, Transient, Update
 from connector.dataverse.context import ContextError
 from connector.identity import Customer
-from connector.listening import changes_of
 from connector.loyalty.codes import parse_code
 from connector.rows import ledger
 from connector.rows.programs import Programs
@@ -121,7 +120,7 @@ def mutated(chance: random.Random, body: bytes) -> bytes:
     return bytes(text)
 
 
-def test_mutated_events_and_changes_are_read_or_refused_by_name(events: list[bytes]) -> None:
+def test_mutated_events_and_changes_are_read_or_refused_by_name(office: Office, events: list[bytes]) -> None:
     seed = 20_260_715
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -129,7 +128,7 @@ def test_mutated_events_and_changes_are_read_or_refused_by_name(events: list[byt
     read = refused = 0
     for _ in range(4_000):
         body = mutated(chance, chance.choice([*events, change]))
-        for door, error in ((changes_of, ContextError), (Change.parse, ChangeError)):
+        for door, error in ((office.listener.read, ContextError), (Change.parse, ChangeError)):
             try:
                 door(body)
                 read += 1
