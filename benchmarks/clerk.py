@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ from local.dynamics.browser import arguments, chromium
 
 _ROOT = Path(__file__).parent.parent
 _POINTS = 1_000_000
+_PATIENCE = 60
 _CLICK = """async () => {
     const shown = () => document.getElementById("transaction") && !document.getElementById("result").hidden;
     return new Promise((done) => {
@@ -105,8 +107,11 @@ class Counter:
             )
         path = f"loy_memberships?$select=loy_customerkey&$filter=loy_balance ge {_POINTS}"
         keys = {f"account:{account}" for account in made}
+        give_up_at = time.monotonic() + _PATIENCE
         while not keys <= {row["loy_customerkey"] for row in self.client.read(Get(path))[0]}:
-            pass
+            if time.monotonic() > give_up_at:
+                raise SystemExit(f"clerk: the points of {count} new customers were not there within {_PATIENCE} s")
+            time.sleep(0.2)
         return made
 
     def address(self, account: str, version: str) -> str:
@@ -120,7 +125,7 @@ class Counter:
         await page.get_by_text("Clara Clerk", exact=True).check()
         await page.get_by_role("button", name="Sign in").click()
         await page.wait_for_selector("#content[aria-busy=false]")
-        version = (await (await context.request.get(f"{self.url}/shell/me")).json())["version"]
+        version: str = await page.evaluate("async () => (await (await fetch('/shell/me')).json()).version")
         await page.close()
         return context, version
 

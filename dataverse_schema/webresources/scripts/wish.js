@@ -7,7 +7,7 @@
   const REQUESTED = 482100000;
   const COLUMNS = "loy_status,loy_type,loy_points,loy_value,loy_transactioncode,loy_reason,loy_reasoncode,loy_balanceafter," +
     "loy_decidedon,loy_voidscode,loy_description";
-  const SOON = [100, 120, 150, 200, 250, 300, 400, 500, 700, 1000, 1500];
+  const SOON = [80, 80, 100, 130, 170, 220, 300, 400, 600, 900, 1400];
   const LATER = 2500;
   const MUCH_LATER = 10000;
   const GIVE_UP_AFTER = 20 * 60000;
