@@ -2,10 +2,10 @@
 
 import argparse
 import contextlib
-import fcntl
 import json
 import os
 import queue
+import shlex
 import signal
 import socket
 import subprocess
@@ -13,19 +13,19 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from local.entra.directory import Directory
 from local.files import write_private
+from local.home import HomeError, claimed
 from local.process import die_with_parent, say_ready
 from local.tls import ensure_certificates
 
 _ROOT = Path(__file__).parent.parent
 _QUEUES = Path(__file__).parent / "queues.json"
-_FORMAT = "2"  # of the home folder; another one is refused
 _PORTS = ("entra", "dataverse", "servicebus", "servicebus_admin", "functions", "dynamics")
 _READY_WITHIN = 60.0
 _END_WITHIN = 20.0
@@ -163,7 +163,9 @@ class Supervisor:
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m local up", description=__doc__)
-    parser.add_argument("--home", type=Path, default=Path(".local"), help="where all state is kept (default: .local)")
+    parser.add_argument(
+        "--home", type=Path, default=Path(".local/stack"), help="where all state is (default .local/stack)"
+    )
     parser.add_argument(
         "--ports", type=int, metavar="BASE", help="the first of six ports; default: those of last time, or free ones"
     )
@@ -171,12 +173,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--no-provision", action="store_true", help="leave tables and steps as they are")
     parser.add_argument("--no-functions", action="store_true", help="everything but the function app")
     options = parser.parse_args(argv)
+    os.umask(0o077)  # for the parts too: what they keep holds secrets and customers
     for number in _ENDING:
         signal.signal(number, _stop)
     home: Path = options.home.resolve()
     supervisor = Supervisor(home)
     try:
-        with _claimed(home):
+        with claimed(home):
             try:
                 say_ready(_start(supervisor, home, options))
                 supervisor.watch()
@@ -186,7 +189,7 @@ def main(argv: list[str]) -> int:
                 supervisor.stop()
     except _Stopped:
         return 0
-    except (UpError, OSError) as error:
+    except (UpError, HomeError, OSError) as error:
         say(str(error))
         return 1
     return 0
@@ -261,10 +264,13 @@ def _start(supervisor: Supervisor, home: Path, options: argparse.Namespace) -> d
         endpoints |= {
             "functions_url": app["functions_url"],
             "functions_admin_url": app["admin_url"],
-            "functions_counters_url": f"{app['admin_url']}/counters?code={keys['master']}",
+            "functions_counters_url": f"{app['admin_url']}/counters",
             "function_key": keys["host"],
             "master_key": keys["master"],
         }
+        write_private(home / "function-key.header", f"x-functions-key: {keys['host']}\n".encode())
+    exports = [f"export {name}={shlex.quote(value)}\n" for name, value in settings.items()]
+    write_private(home / "settings.env", "".join(exports).encode())
     write_private(home / "endpoints.json", json.dumps(endpoints, indent=1).encode())
     return endpoints
 
@@ -298,24 +304,6 @@ def _until_connected(status_url: str, key: str) -> None:
                 return
         time.sleep(0.05)
     raise UpError("the function app did not reach the Service Bus")
-
-
-@contextlib.contextmanager
-def _claimed(home: Path) -> Iterator[None]:
-    """The home folder is ours alone, and of a form that we understand."""
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / ".lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UpError(f"{home} is in use: another local stack runs there") from None
-        file = home / "format"
-        others = [path.name for path in home.iterdir() if path.name not in (".lock", "format", "logs")]
-        found = file.read_text().strip() if file.exists() else None
-        if found != _FORMAT and (found or others):
-            raise UpError(f"{home} was not made by this version of the local stack: choose another --home or delete it")
-        file.write_text(_FORMAT + "\n")
-        yield
 
 
 def _ports(home: Path, base: int | None) -> dict[str, int]:

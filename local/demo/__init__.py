@@ -3,10 +3,6 @@
 import argparse
 import json
 import os
-import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -14,26 +10,65 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import requests
+
 from connector.app import App
-from connector.audit import Audit
+from connector.audit import Audit, Report
+from connector.dataverse import DataverseError
 from connector.rows.programs import read_program
 from connector.settings import read_settings
+from local.demo.guide import guide
 from local.demo.journey import Basket, Slice, read_slice
-from local.demo.shop import Shop
+from local.demo.screen import Screen
+from local.demo.shop import Shop, customer_of
+from local.demo.stack import Ended, Stack, StackError
 from local.demo.summary import read_summary, table
 from local.demo.tills import Tills
 from local.demo.watch import Watch
+from local.home import HomeError
 
+HOLDS = "every law of the ledger holds"
 _PART = 50
 _REGRET = 400  # invoices later, something turns out to have been wrong
 
 
 def main(argv: list[str]) -> int:
+    options = _options(argv)
+    screen = Screen()
+    holds = None
+    try:
+        with Stack(options.home, screen) as stack:
+            started = time.monotonic()
+            endpoints = stack.start()
+            screen.progress("reading the purchases ...")
+            purchases = read_slice(options.households, options.weeks)
+            summary = run(endpoints, purchases, started, screen)
+            holds = summary["audit"] == HOLDS
+            print(f"\n{table(summary)}\n", flush=True)
+            if options.once:
+                print(json.dumps(summary), flush=True)
+            else:
+                customer = customer_of(purchases.households[0])
+                print(guide(options.home, endpoints, customer), flush=True)
+                stack.stay()
+    except Ended as ended:
+        if holds is None:
+            return 128 + ended.number
+    except (HomeError, StackError, TimeoutError, DataverseError, requests.RequestException, OSError) as error:
+        screen.say(f"demo: {error}")
+        return 1
+    return 0 if holds else 1
+
+
+def _options(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m local demo", description=__doc__)
-    parser.add_argument("--households", type=int, default=100, metavar="N", help="how many (0: all 2,469; default 100)")
-    parser.add_argument("--weeks", type=int, default=10, metavar="N", help="of the year (0: all 53; default 10)")
+    parser.add_argument("--households", type=_count, default=100, metavar="N", help="how many (0: all; default 100)")
+    parser.add_argument("--weeks", type=_count, default=10, metavar="N", help="of the year (0: all 53; default 10)")
     parser.add_argument(
-        "--home", type=Path, default=Path(".local/demo"), help="made anew each time (default .local/demo)"
+        "--home",
+        type=Path,
+        default=Path(".local/demo"),
+        help="what a stack left there is deleted first; other folders are refused (default .local/demo)",
     )
     parser.add_argument(
         "--once",
@@ -41,61 +76,59 @@ def main(argv: list[str]) -> int:
         default=os.environ.get("ONCE") == "1",
         help="end when done; the last line is JSON",
     )
-    options = parser.parse_args(argv)
-    started = time.monotonic()
-    shutil.rmtree(options.home, ignore_errors=True)
-    stack = _Stack(options.home)
-    try:
-        endpoints = stack.start()
-        summary = run(endpoints, read_slice(options.households, options.weeks), started)
-        print(f"\n{table(summary)}\n")
-        if options.once:
-            print(json.dumps(summary))
-        else:
-            _stay(endpoints)
-        return 0 if summary["audit"] == HOLDS else 1
-    except KeyboardInterrupt:
-        return 130
-    except (StackError, TimeoutError) as error:
-        print(f"\ndemo: {error}", file=sys.stderr)
-        return 1
-    finally:
-        stack.stop()
+    return parser.parse_args(argv)
 
 
-HOLDS = "every law of the ledger holds"
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
+    return int(text)
 
 
-def run(endpoints: dict[str, Any], purchases: Slice, started: float) -> dict[str, Any]:
+def run(endpoints: dict[str, Any], purchases: Slice, started: float, screen: Screen | None = None) -> dict[str, Any]:
     """Let a slice of purchases flow through a running stack, then look at what came out."""
+    screen = screen or Screen()
     app = App(read_settings(endpoints["settings"]))
-    watch = Watch(endpoints)
-    before = watch.counters("dataverse")["requests"]
+    watch = Watch(endpoints, screen)
+    before = watch.progress()
     flowing = time.monotonic()
-    tills = Tills(endpoints["functions_url"], endpoints["function_key"])
+    screen.say(f"{len(purchases.baskets):,} invoices of {len(purchases.households):,} households ...")
     try:
-        _shopping_days(Shop(app.client), tills, purchases, watch)
+        with Tills(endpoints["functions_url"], endpoints["function_key"]) as tills:
+            _shopping_days(Shop(app.client), tills, purchases, watch)
         progress = watch.settle(_loaded(len(purchases.baskets), purchases), timeout=120 + len(purchases.baskets))
         elapsed = time.monotonic() - flowing
-        requests_made = watch.counters("dataverse")["requests"] - before - app.client.counters.snapshot()["requests"]
+        requests_made = progress.requests - before.requests - app.client.counters.snapshot()["requests"]
+        screen.say("settled; auditing every customer, invoice and redemption ...")
+        report = _audit(app, screen, len(purchases.households))
+        screen.progress("counting what came out ...")
         summary = read_summary(app.client)
-        report = Audit(app.client, read_program(app.client, app.settings.loyalty_program), app.now()).run()
     finally:
+        screen.done()
         app.close()
+    changes = progress.applied - before.applied
     return {
         "households": len(purchases.households),
         "invoices": len(purchases.baskets),
         "lines": sum(len(basket.lines) for basket in purchases.baskets),
         **summary,
         "redemptions": dict(tills.outcomes),
-        "changes": progress.applied,
+        "changes": changes,
         "dead": progress.dead,
-        "requests_per_change": requests_made / max(1, progress.applied),
+        "requests_per_change": requests_made / max(1, changes),
         "invoices_per_second": len(purchases.baskets) / elapsed,
         "setup_seconds": flowing - started,
         "elapsed_seconds": time.monotonic() - started,
-        "audit": HOLDS if report.holds else f"{len(report.violations)} violations: {report.violations[:5]}",
+        "audit": HOLDS if report.holds else f"{report.broken} violations: {report.violations[:5]}",
     }
+
+
+def _audit(app: App, screen: Screen, customers: int) -> Report:
+    def progress(report: Report) -> None:
+        counts = report.counts
+        screen.progress(f"audited {counts['customers']:,} of {customers:,} customers, {counts['entries']:,} entries")
+
+    return Audit(app.client, read_program(app.client, app.settings.loyalty_program), app.now()).run(progress)
 
 
 def _shopping_days(shop: Shop, tills: Tills, purchases: Slice, watch: Watch) -> None:
@@ -142,39 +175,3 @@ def _mishaps(shop: Shop, baskets: list[Basket]) -> deque[tuple[int, Callable[[],
 
 def _loaded(count: int, purchases: Slice) -> str:
     return f"{count:,}/{len(purchases.baskets):,} invoices"
-
-
-class StackError(Exception):
-    """The local stack did not start; the text says what it said last."""
-
-
-class _Stack:
-    """`python -m local up` as a child."""
-
-    def __init__(self, home: Path) -> None:
-        self._home = home
-        self._process: subprocess.Popen[str] | None = None
-
-    def start(self) -> dict[str, Any]:
-        print(f"starting the local stack in {self._home} ...", file=sys.stderr)
-        environment = {**os.environ, "LOYALTY_PROGRAM": "CJ"}
-        command = [sys.executable, "-m", "local", "up", "--home", str(self._home)]
-        self._process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
-        )
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith("ready "):
-                return dict(json.loads(line.removeprefix("ready ")))
-        raise StackError(f"the local stack ended with status {self._process.wait()}; its logs are in {self._home}/logs")
-
-    def stop(self) -> None:
-        if self._process and self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-            self._process.wait(30)
-
-
-def _stay(endpoints: dict[str, Any]) -> None:
-    print(f"The stack stays up until Ctrl-C. HTTP API: {endpoints['functions_url']}/api", end="")
-    print(f"  Dataverse: {endpoints['dataverse_url']}  (all addresses: endpoints.json in the home folder)")
-    signal.pause()

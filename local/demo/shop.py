@@ -5,12 +5,15 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid5
 
-from connector.dataverse import Create, DataverseClient, Delete, DuplicateRecord, NotFound, Update
+from tenacity import retry, retry_if_exception_type, stop_after_delay
+
+from connector.dataverse import Create, DataverseClient, Delete, DuplicateRecord, NotFound, Transient, Update
 from connector.identity import Customer
 from local.demo.journey import Basket, Line
 
 _IDS = UUID("7d0a6f0e-52a5-4d4c-9d0e-3a8f3b1c2e4d")
 _AT_ONCE = 100
+_PATIENCE = 60.0  # seconds, beyond that of the client
 _ACTIVE, _PAID, _CANCELLED = (
     {"statecode": 0, "statuscode": 1},
     {"statecode": 2, "statuscode": 100001},
@@ -86,11 +89,16 @@ class Shop:
     def _write(self, writes: Sequence[Write]) -> None:
         for start in range(0, len(writes), _AT_ONCE):
             try:
-                self._client.commit(writes[start : start + _AT_ONCE])
+                self._commit(writes[start : start + _AT_ONCE])
             except (DuplicateRecord, NotFound) as error:
                 # An answer was lost and the client repeated what had happened: the rows are there, or gone, already.
                 if not error.operation.startswith("POST" if isinstance(error, DuplicateRecord) else "DELETE"):
                     raise
+
+    @retry(retry=retry_if_exception_type(Transient), stop=stop_after_delay(_PATIENCE), reraise=True)
+    def _commit(self, writes: Sequence[Write]) -> None:
+        """People try again when Dynamics is away for a moment."""
+        self._client.commit(writes)
 
 
 def _path(basket: Basket) -> str:
