@@ -1,5 +1,6 @@
 """`python -m local up`: what it promises to whoever starts it."""
 
+import contextlib
 import json
 import os
 import signal
@@ -68,7 +69,7 @@ def test_the_ready_line_is_in_a_private_file_too(running):
 def test_every_part_answers(running):
     ends = running.endpoints
     assert account_name(ends) == "Contoso"
-    key = {"x-functions-key": ends["function_key"]}
+    key, master = {"x-functions-key": ends["function_key"]}, {"x-functions-key": ends["master_key"]}
     assert requests.get(f"{ends['functions_url']}/api/customers/nobody", timeout=10).status_code == 401
     known = requests.get(f"{ends['functions_url']}/api/customers/account:{ACCOUNT}", headers=key, timeout=30)
     assert known.status_code in (200, 404)
@@ -77,7 +78,7 @@ def test_every_part_answers(running):
         session.verify = ends["ca_file"]
         assert session.get(ends["dynamics_url"], timeout=10).status_code == 200
         for part in ("entra", "servicebus", "dataverse", "functions"):
-            assert session.get(ends[f"{part}_counters_url"], timeout=10).status_code == 200
+            assert session.get(ends[f"{part}_counters_url"], headers=master, timeout=10).status_code == 200
 
 
 def test_no_secret_is_in_a_log(running):
@@ -85,6 +86,15 @@ def test_no_secret_is_in_a_log(running):
     texts = [file.read_text() for file in (running.home / "logs").iterdir()] + ["".join(running.child.lines[:-1])]
     for secret in (ends["client_secret"], ends["master_key"], ends["function_key"]):
         assert not any(secret in text for text in texts if not text.startswith("ready "))
+
+
+def test_everything_in_the_home_is_for_its_owner_only(running):
+    modes = {}
+    for file in running.home.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # some come and go
+            modes[file.name] = stat.S_IMODE(file.stat().st_mode)
+    assert {"dataverse.db", "servicebus.sqlite", "keys.json", "functions.log", "settings.env"} <= modes.keys()
+    assert [name for name, mode in modes.items() if mode & 0o077] == []
 
 
 def test_a_home_in_use_is_refused_in_one_line(running):
