@@ -37,7 +37,7 @@
   function query() {
     const quoted = "'" + words.replace(/'/g, "''") + "'";
     const search = words ? "(loy_recordid eq " + quoted + " or loy_correlationid eq " + quoted + " or contains(loy_name," + quoted + ") or contains(loy_customerkey," + quoted + "))" : "";
-    const filter = [FILTERS[tab], search].filter(Boolean).join(" and ");
+    const filter = page.record ? "loy_integrationlogid eq " + page.record : [FILTERS[tab], search].filter(Boolean).join(" and ");
     return "loy_integrationlogs?$select=" + COLUMNS + (filter ? "&$filter=" + encodeURIComponent(filter) : "") + "&$orderby=loy_occurredon desc";
   }
 
@@ -68,7 +68,8 @@
   // Showing
 
   function render() {
-    const open = Array.from(document.querySelectorAll(".sentence[aria-expanded=true]")).map(function (node) { return node.dataset.id; });
+    const open = page.record ? [page.record] : Array.from(document.querySelectorAll(".sentence[aria-expanded=true]"))
+      .map(function (node) { return node.dataset.id; });
     dom.put(byId("body"), [].concat.apply([], rows.map(rowOf)));
     open.forEach(function (id) {
       const button = document.querySelector(".sentence[data-id='" + id + "']");
@@ -206,6 +207,8 @@
 
   texts.fill(document);
   document.title = say("log.title", {});
+  // On the form of one row the page is about that row alone.
+  ["title", "tabs", "search"].forEach(function (id) { byId(id).hidden = Boolean(page.record); });
   byId("tab-attention").textContent = say("log.attention", { n: 0 });
   dom.tabs(document.querySelector("[role=tablist]"), function (id) {
     tab = id;
