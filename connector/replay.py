@@ -1,4 +1,7 @@
-"""Which changes to look at again: for an event, an invoice, a customer or a day. Only chooses; decides and sends nothing."""
+"""Which changes to look at again: for an event, an invoice, a customer or a day. Only chooses; decides and sends nothing.
+
+Changes that are made here share a correlation id, which follows from `cause`.
+"""
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -8,7 +11,7 @@ from connector.bus import Change, ChangeError, Subject
 from connector.bus.change import TABLES
 from connector.dataverse import DataverseClient
 from connector.dataverse.odata import guid, moment, text
-from connector.identity import Customer
+from connector.identity import Customer, derived_id
 from connector.loyalty.decisions import Outcome
 from connector.loyalty.ledger import Kind
 from connector.rows.choices import KIND, OUTCOME, AdjustmentStatus, RedemptionStatus
@@ -32,7 +35,7 @@ def of_event(client: DataverseClient, event_id: str) -> Iterator[Change]:
 
 def of_invoice(invoice_id: str, cause: str) -> Iterator[Change]:
     """Whoever has or should have points of the invoice, and their later invoices. ValueError unless it is an id."""
-    change = Change.about(Subject.INVOICE, guid(invoice_id), None, cause=cause)
+    change = Change.about(Subject.INVOICE, guid(invoice_id), None, cause=cause, correlation_id=derived_id(cause))
     yield change.model_copy(update={"resumed": True})
 
 
@@ -40,7 +43,7 @@ def of_customer(client: DataverseClient, customer: Customer, cause: str) -> Iter
     """Every invoice of a customer, oldest first, what waits, what the ledger holds of invoices no more theirs, and a review."""
 
     def about(subject: Subject, row_id: str, *, resumed: bool = False) -> Change:
-        change = Change.about(subject, row_id, str(customer), cause=cause)
+        change = Change.about(subject, row_id, str(customer), cause=cause, correlation_id=derived_id(cause))
         return change.model_copy(update={"resumed": resumed})
 
     theirs = f"_customerid_value eq {customer.id}"
@@ -59,6 +62,7 @@ def of_customer(client: DataverseClient, customer: Customer, cause: str) -> Iter
         waiting = f"_loy_customerid_value eq {customer.id} and loy_status eq {status}"
         for row in _rows(client, f"{TABLES[subject]}s?$select=loy_status&$filter={waiting}&$orderby=createdon"):
             yield about(subject, row[f"{TABLES[subject]}id"])
+    yield about(Subject.CUSTOMER, customer.id)
     yield about(Subject.REVIEW, customer.membership_id)
 
 
@@ -71,11 +75,12 @@ def of_day(client: DataverseClient, day: date, cause: str) -> Iterator[Change]:
 
     path = f"invoices?$select=invoiceid&$filter={within('createdon')} or {within('modifiedon')}&$orderby=createdon"
     for row in _rows(client, path):
-        yield Change.about(Subject.INVOICE, row["invoiceid"], None, cause=cause)
+        yield Change.about(Subject.INVOICE, row["invoiceid"], None, cause=cause, correlation_id=derived_id(cause))
     for subject, status in _WAITING:
         waiting = f"{within('createdon')} and loy_status eq {status}"
         for row in _rows(client, f"{TABLES[subject]}s?$select=loy_status&$filter={waiting}&$orderby=createdon"):
-            yield Change.about(subject, row[f"{TABLES[subject]}id"], None, cause=cause)
+            row_id = row[f"{TABLES[subject]}id"]
+            yield Change.about(subject, row_id, None, cause=cause, correlation_id=derived_id(cause))
 
 
 def parked(client: DataverseClient, *, log: str = "", reason: str = "") -> Iterator[tuple[Row, Change | None]]:

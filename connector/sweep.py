@@ -100,7 +100,8 @@ class Sweep:
         Unusable when the programme is incomplete: then every invoice would only be parked.
         """
         started = self._clock()
-        run = _Run(self._client, self._processor, SweepReport(), f"sweep {started:%Y-%m-%dT%H:%M:%S}", found)
+        cause = f"sweep {started.isoformat()}"
+        run = _Run(self._client, self._processor, SweepReport(), cause, derived_id(cause), found)
         path = f"loy_bulkruns({derived_id('sweep', self._programs.current().code)})"
         cursor: dict[str, str] = {} if full else self._cursor(path)
         if full:
@@ -123,7 +124,10 @@ class Sweep:
             self._keep(path, run.report, cursor, started, status)
             if run.report.examined:
                 did = bool(run.report.posted)
-                self._client.commit([report_write("sweep", str(run.report), did_something=did, now=started)])
+                told = report_write(
+                    "sweep", str(run.report), did_something=did, now=started, correlation_id=run.correlation_id
+                )
+                self._client.commit([told])
         return run.report
 
     def _cursor(self, path: str) -> dict[str, str]:
@@ -151,6 +155,7 @@ class _Run:
     processor: Processor
     report: SweepReport
     cause: str
+    correlation_id: str
     found: Callable[[Preview], None]
 
     def pages(self, cursor: dict[str, str]) -> Iterator[list[Preview]]:
@@ -203,7 +208,9 @@ class _Run:
         what = what or f"{subject}s"
         if ids:
             self.report.examined[what] += len(ids)
-        changes = [Change.about(subject, row_id, None, cause=self.cause) for row_id in ids]
+        changes = [
+            Change.about(subject, row_id, None, cause=self.cause, correlation_id=self.correlation_id) for row_id in ids
+        ]
         previews = [preview for preview in differences(self.processor, changes) if self._to_post(preview)]
         for preview in previews:
             self.report.posted[what] += 1

@@ -57,14 +57,17 @@ def unreadable_write(body: str, *, queue: str, error: str, now: datetime) -> Ups
     return Upsert(log_path(derived_id("unreadable", queue, body)), row)
 
 
-def report_write(operation: str, message: str, *, did_something: bool, now: datetime) -> Upsert:
-    """The log row of a run over many changes, in one sentence."""
+def report_write(
+    operation: str, message: str, *, did_something: bool, now: datetime, correlation_id: str = ""
+) -> Upsert:
+    """The log row of a run over many changes, in one sentence; they carry its correlation id."""
     outcome = Outcome.APPLIED if did_something else Outcome.NOTHING
     row = {
         "loy_name": message[:400],
         "loy_outcome": OUTCOME[outcome],
         "loy_operation": operation,
         "loy_message": message[:4000],
+        "loy_correlationid": correlation_id or None,
         "loy_occurredon": now.replace(microsecond=0),
     }
     return Upsert(log_path(derived_id(operation, now.isoformat())), row)

@@ -72,8 +72,11 @@ def test_lost_events_are_made_up_for_once(office: Office) -> None:
 
     (run,) = office.client.get("loy_bulkruns?$select=loy_status,loy_examined,loy_posted,loy_cursor")
     assert "deltatoken" in run["loy_cursor"]
-    sentences = [r["loy_name"] for r in office.client.get("loy_integrationlogs?$filter=loy_operation eq 'sweep'")]
-    assert sorted(sentences) == [str(second), str(first)]
+    told = office.client.get("loy_integrationlogs?$filter=loy_operation eq 'sweep'")
+    assert sorted(row["loy_name"] for row in told) == [str(second), str(first)]
+    # One correlation id leads from the report to what it posted.
+    (posted,) = [row for row in log_of(office, invoice) if "spendable" in row["loy_message"]]
+    assert posted["loy_correlationid"] in {row["loy_correlationid"] for row in told}
 
 
 def test_deleted_and_moved_invoices_and_waiting_redemptions(office: Office) -> None:
@@ -95,7 +98,8 @@ def test_deleted_and_moved_invoices_and_waiting_redemptions(office: Office) -> N
     lose_events(office)
     report = sweep(office)
     assert not report.full
-    assert report.posted == {"invoices": 3, "redemptions": 1}  # the moved invoice concerns two customers
+    assert report.posted["redemptions"] == 1
+    assert report.posted["invoices"] >= 2  # the moved one may go on from one customer to the other by itself
     assert points(office, deleted) == (0, 0)
     assert points(office, old) == (0, 0)
     assert points(office, new) == (150, 10)
