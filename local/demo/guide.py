@@ -18,7 +18,7 @@ def guide(home: Path, endpoints: dict[str, Any], customer: Customer) -> str:
         ("", "and likewise audit, explain, export, resume, ...: python -m connector --help"),
         ("Dataverse", f"{endpoints['dataverse_url']}/api/data/v9.2/  (tokens: {endpoints['authority']})"),
         ("Files", f"{home}/endpoints.json has all addresses and secrets, {home}/logs what the parts said"),
-        ("Later", f".venv/bin/python -m local up --home {here}  goes on with these rows"),
+        ("Later", f".venv/bin/python -m local up --program CJ --home {here}  goes on with these rows"),
     ]
     lines = [f"  {name:<10} {what}" for name, what in rows]
     return "\n".join(["The stack stays up until Ctrl-C. Look around:", "", *lines])
