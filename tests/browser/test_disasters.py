@@ -14,7 +14,7 @@ from tests.browser.test_clerk import CODE
 from tests.stack import Stack, wait_until
 
 # A page that loses patience sooner than a clerk should.
-PATIENCE = "window.Loyalty = { patience: { slow: 300, silent: 1500, row: 1500 } }"
+PATIENCE = "window.Loyalty = { patience: { slow: 300, silent: 3600000, row: 1500 } }"
 POST_REDEMPTIONS = "**/api/data/v9.2/loy_redemptions"
 
 
@@ -155,6 +155,7 @@ def test_a_long_wait_says_what_will_happen(desk: Desks, shop: Shop, stack: Stack
         page.locator("#do").click()
         text = page.locator("#progress-text")
         expect(text).to_contain_text("has arrived and is not lost")
+        page.evaluate("Loyalty.patience.silent = 0")
         expect(text).to_contain_text("Hand out nothing before there is a code.")
     expect(page.locator("#transaction")).to_have_text(CODE)
 

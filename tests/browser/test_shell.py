@@ -53,3 +53,17 @@ def test_the_form_of_a_log_row_traces_and_resumes_it(desk: Desks, shop: Shop) ->
     log.get_by_role("button", name="Resume").click()
     expect(log.locator("#notice")).to_have_text(re.compile("1 row was parked again"))
     expect(log.locator(".trace")).to_be_visible()
+
+
+def test_pages_come_with_the_strict_content_policy(desk: Desks, shop: Shop) -> None:
+    clerk = desk("Clara Clerk")
+    answer = clerk.page.request.get(f"{clerk.pages}/loy_/redeem.html")
+    policy = answer.headers["content-security-policy"]
+    assert "script-src 'self';" in policy and "connect-src 'self'" in policy and "'unsafe-eval'" not in policy
+    page = clerk.dialog(shop.account("Policy Ltd"))
+    page.evaluate(
+        "document.head.append(Object.assign(document.createElement('script'), { textContent: 'window.broken = 1' }))"
+    )
+    assert page.evaluate("window.broken") is None
+    assert any("Content Security Policy" in fault for fault in clerk.faults)
+    clerk.faults.clear()
