@@ -34,7 +34,8 @@ class AnswerAudit:
         for page in self._client.pages(_ADJUSTMENTS, max_page_size=_AT_ONCE):
             yield self._adjustments(page)
         for kind, entity_set in ((Kind.REDEEM, "loy_redemptions"), (Kind.ADJUST, "loy_adjustments")):
-            path = f"loy_entries?$select=loy_cause&$filter=loy_kind eq {KIND[kind]}"
+            of_rows = f"loy_kind eq {KIND[kind]} and startswith(loy_cause,'{entity_set.removeprefix('loy_')[:-1]}:')"
+            path = f"loy_entries?$select=loy_cause&$filter={of_rows}"
             for page in self._client.pages(path, max_page_size=1000):
                 self._entries(entity_set, page)
 

@@ -147,7 +147,7 @@ class Audit:
         invoices = self._invoices_of(list(by_customer))
         for look in looks.values():
             if look.state is not None:
-                look.faults += self._state_faults(look.state)
+                look.faults += self._state_faults(look, look.state)
                 look.behind += self._copies(look, look.state)
                 look.faults += self._invoices(look, look.state, invoices[look.customer.id])
         return list(looks.values())
@@ -157,7 +157,7 @@ class Audit:
         for table in ("account", "contact"):
             ids = [look.customer.id for look in looks if look.customer.table == table]
             if ids:
-                gets.append(Get(f"{table}s?$select={_MIRROR}&$filter={any_of(f'{table}id', ids)}"))
+                gets.append(Get(f"{table}s?$select={_MIRROR},merged&$filter={any_of(f'{table}id', ids)}"))
         for rows in self._client.read(*gets):
             yield from rows
 
@@ -170,9 +170,11 @@ class Audit:
                     found[row["_customerid_value"]].append(row)
         return found
 
-    def _state_faults(self, state: State) -> Iterator[str]:
+    def _state_faults(self, look: _Look, state: State) -> Iterator[str]:
         if state.owed and state.lots:
             yield f"{state.owed} points are owed while lots are open"
+        if look.mirror and look.mirror["merged"] and (state.balance or state.pending):
+            yield f"was merged and still has {state.balance} points and {state.pending_points} pending"
 
     def _copies(self, look: _Look, state: State) -> Iterator[str]:
         cached = ledger.membership_of(look.customer, look.row).state
@@ -186,6 +188,8 @@ class Audit:
         if look.mirror is None:
             look.counts["customers deleted"] += 1
             return
+        if look.mirror["merged"]:
+            return  # their points are another's, and what their row shows is history
         shown = tuple(look.mirror[column] for column in _MIRROR.split(","))
         truth = (state.balance, state.pending_points, self._program.tier(state.tier).name)
         if shown != truth:

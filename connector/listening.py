@@ -75,6 +75,8 @@ class Listener:
 
 
 def _changes(context: ExecutionContext) -> list[Change]:
+    if context.table in ("account", "contact"):
+        return [_merged(context)]
     subject = _SUBJECTS.get(context.table)
     if subject not in _CUSTOMER:
         raise ContextError("PrimaryEntityName", f"no change follows from {context.table}")
@@ -88,6 +90,17 @@ def _changes(context: ExecutionContext) -> list[Change]:
         )
         for customer in sorted(_customers(context, _CUSTOMER[subject]), key=str)
     ]
+
+
+def _merged(context: ExecutionContext) -> Change:
+    """The customer itself changed: they may have been merged into another."""
+    return Change.about(
+        Subject.CUSTOMER,
+        context.record_id,
+        f"{context.table}:{context.record_id}",
+        cause=f"{context.message_name} {context.operation_id}",
+        correlation_id=context.correlation_id,
+    )
 
 
 def _customers(context: ExecutionContext, lookup: str) -> set[str | None]:

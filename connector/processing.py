@@ -12,6 +12,7 @@ from connector.cases.case import Case, Request
 from connector.cases.invoice import invoice_case, ownerless_invoice_case, unusable
 from connector.cases.redemption import ownerless_redemption_case, redemption_case
 from connector.cases.review import review_case
+from connector.cases.succession import customer_case
 from connector.dataverse import BadRequest, Conflict, Forbidden, NotFound, Terminal, Transient
 from connector.identity import Customer
 from connector.loyalty.decisions import Decision, Outcome
@@ -69,6 +70,7 @@ class Processor:
                         customer=case.customer,
                         decision=case.decision,
                         answers=case.answers,
+                        also=case.also,
                         attempt=delivery,
                         duration=time.monotonic() - started,
                     )
@@ -140,6 +142,8 @@ class Processor:
                 return adjustment_case(self._store, request, customer, now)
             case Subject.REVIEW, Customer():
                 return review_case(self._store, request, customer, now)
+            case Subject.CUSTOMER, Customer():
+                return customer_case(self._store, request, customer, now)
             case _:
                 raise Unusable(
                     f"customer: a change of kind {change.subject} needs one.",

@@ -10,7 +10,7 @@ from connector.dataverse import Create, DataverseClient, Get, Update, Upsert
 from connector.dataverse.odata import guid, moment, text
 from connector.identity import Customer
 from connector.loyalty.decisions import Decision
-from connector.loyalty.ledger import Entry, Kind, fold
+from connector.loyalty.ledger import Entry, Kind, State, fold
 from connector.loyalty.program import Program
 from connector.rows import customers, ledger
 from connector.rows.choices import KIND
@@ -24,8 +24,19 @@ _OF_INVOICES = " or ".join(f"loy_kind eq {KIND[kind]}" for kind in (Kind.EARN, K
 
 
 @dataclass(frozen=True, slots=True)
+class Posting:
+    """Entries of one ledger and the state after them. `guarded`: only if the customer's row is as it was read."""
+
+    membership: Membership
+    customer: CustomerRow | None
+    state: State
+    entries: tuple[Entry, ...]
+    guarded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
-    """Everything one change writes. `answers` tell the rows that asked, for example a redemption."""
+    """Everything one change writes. `answers` tell the rows that asked, for example a redemption; `also` is a second ledger."""
 
     change: Change
     program: Program | None
@@ -33,6 +44,7 @@ class Commit:
     customer: CustomerRow | None
     decision: Decision
     answers: tuple[Update, ...] = ()
+    also: Posting | None = None
     attempt: int = 1
     duration: float = 0.0
 
@@ -59,6 +71,24 @@ class Store:
         (row,) = self.read(f"{customer.entity_set}({customer.id})?$select={customers.select(customer)}")
         return customers.customer_row(customer, row, "customer") if row and not row.get("merged") else None
 
+    def heir(self, customer: Customer) -> CustomerRow | None:
+        """Who a merged customer is now: the last of those it was merged into. None when it was not merged, or they are gone."""
+        current, seen = customer, set[Customer]()
+        while current not in seen:
+            seen.add(current)
+            (row,) = self.read(f"{current.entity_set}({current.id})?$select={customers.select(current)}")
+            if row is None:
+                return None
+            if not row["merged"] or not row["_masterid_value"]:
+                return customers.customer_row(current, row, "masterid") if current != customer else None
+            current = Customer(current.table, row["_masterid_value"])
+        return None
+
+    def merged_into(self, key: str, customer: Customer) -> bool:
+        """Whether the customer of a key was merged into another, perhaps by way of more."""
+        heir = self.heir(Customer.parse(key))
+        return heir is not None and heir.customer == customer
+
     def customer_keys(self, membership_ids: Iterable[str]) -> set[str]:
         """Whose memberships these are."""
         rows = self.read(*(f"loy_memberships({guid(found)})?$select=loy_customerkey" for found in membership_ids))
@@ -77,14 +107,16 @@ class Store:
         now = self._clock()
         decision, membership = work.decision, work.membership
         writes: list[Write] = []
-        if decision.entries and membership and work.program:
-            writes += self._ledger_writes(work, work.program, membership, now)
+        own = Posting(membership, work.customer, decision.state, decision.entries) if membership else None
+        for posting in (own, work.also):
+            if posting and posting.entries and work.program:
+                writes += self._ledger_writes(work.program, posting, now)
         writes += work.answers
         writes.append(log_write(work.change, decision, attempt=work.attempt, duration=work.duration, now=now))
         self._client.commit(writes)
 
-    def _ledger_writes(self, work: Commit, program: Program, membership: Membership, now: datetime) -> list[Write]:
-        state, customer = work.decision.state, work.customer
+    def _ledger_writes(self, program: Program, posting: Posting, now: datetime) -> list[Write]:
+        membership, state, customer = posting.membership, posting.state, posting.customer
         row = ledger.membership_row(program, membership, state, customer.name if customer else "", now)
         mirrored: list[Write] = []
         if customer:
@@ -97,11 +129,12 @@ class Store:
                     row["loy_writtenrating"] = rating
                 if by_hand:
                     row |= {"loy_ratingoverride": True, "loy_ratingoverridereason": by_hand}
-            mirrored.append(Update(f"{customer.customer.entity_set}({customer.customer.id})", columns))
+            path = f"{customer.customer.entity_set}({customer.customer.id})"
+            mirrored.append(Update(path, columns, if_match=(posting.guarded and customer.etag) or "*"))
         # Entries refer to the membership, so it comes first. It is a plain upsert: the entries' sequence guards it.
         return [
             Upsert(f"loy_memberships({membership.customer.membership_id})", row),
-            *(Create("loy_entries", ledger.entry_row(program, entry)) for entry in work.decision.entries),
+            *(Create("loy_entries", ledger.entry_row(program, entry)) for entry in posting.entries),
             *mirrored,
         ]
 

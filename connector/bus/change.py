@@ -11,12 +11,13 @@ _GUID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 
 class Subject(StrEnum):
-    """What a change is about; the table that holds it is `TABLES[subject]`."""
+    """What a change is about; the table that holds it is `TABLES[subject]`. A customer's is in the customer's key."""
 
     INVOICE = "invoice"
     REDEMPTION = "redemption"
     ADJUSTMENT = "adjustment"
     REVIEW = "review"
+    CUSTOMER = "customer"
 
 
 TABLES = {
@@ -36,7 +37,8 @@ def _customer_key(text: str) -> str:
 
 
 class Change(BaseModel):
-    """`id` names this hint (and its log row); `row` is the id of the invoice, redemption, adjustment or membership.
+    """`id` names this hint (and its log row); `row` is the id of the invoice, redemption, adjustment, membership or
+    customer.
 
     `customer` is None when the event did not tell whose invoice it is; `resumed` says that a person sent it again.
     """
@@ -77,7 +79,7 @@ class Change(BaseModel):
 
     @property
     def table(self) -> str:
-        return TABLES[self.subject]
+        return TABLES.get(self.subject) or (self.customer or "").partition(":")[0]
 
     def forwarded(self, customer: str) -> "Change":
         """The same hint for another customer."""

@@ -8,6 +8,7 @@ from connector.loyalty.decisions import Decision
 from connector.loyalty.program import Program
 from connector.rows.customers import CustomerRow
 from connector.rows.ledger import Membership
+from connector.store import Posting
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +23,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A decision and what surrounds it. `forward` are customers who must look at the same row."""
+    """A decision and what surrounds it. `forward` are customers who must look at the same row; `also` is a second ledger."""
 
     decision: Decision
     membership: Membership | None = None
     customer: CustomerRow | None = None
     answers: tuple[Update, ...] = ()
     forward: tuple[str, ...] = ()
+    also: Posting | None = None

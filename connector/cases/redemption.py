@@ -60,8 +60,8 @@ def _redeem(store: Store, request: Request, customer: Customer, state: State, ro
     redemption_id = request.change.row
     if request.attempt:
         (found,) = store.read(entry_by_key_path(f"redemption:{redemption_id}"))
-        for entry in entries_of(customer, found):
-            return answered_before(state, entry, now)
+        for entry in found:  # in whichever ledger: the row may have come from a customer who was merged
+            return answered_before(state, ledger.entry_of(customer, entry), now)
     wish = Redemption(redemption_id, row["loy_points"], row["loy_description"] or "", request.attempt)
     return decide_redemption(request.program, str(customer), state, wish, now)
 
@@ -76,7 +76,7 @@ def _void(
         return rejected(state, available, "invalid_code", "loy_voidscode", f"loy_voidscode: {error}."), ()
     (found,) = store.read(entry_path(ledger.code_entry_id(code)))
     entry = ledger.entry_of(customer, found) if found else None
-    if found and found["_loy_membershipid_value"] != customer.membership_id:
+    if found and not _theirs(store, customer, found):
         entry = None
     if entry is None:
         wish = Void(request.change.row, code, row["loy_description"] or "", None, voided=False)
@@ -91,6 +91,14 @@ def _void(
     if before and decision.entries:
         return decision, (_guarded(before, {"loy_status": RedemptionStatus.VOIDED.value}),)
     return decision, ()
+
+
+def _theirs(store: Store, customer: Customer, entry: Row) -> bool:
+    """Whether an entry is in the customer's ledger, or in that of somebody who was merged into them."""
+    member = entry["_loy_membershipid_value"]
+    if member == customer.membership_id:
+        return True
+    return any(store.merged_into(key, customer) for key in store.customer_keys({member}))
 
 
 def _answer(row: Row, decision: Decision, now: datetime) -> Update:

@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from connector.cases.case import Case, Request
+from connector.cases.succession import succeeded
 from connector.identity import Customer
 from connector.loyalty.reviews import decide_review
 from connector.rows import ledger
@@ -15,4 +16,5 @@ def review_case(store: Store, request: Request, customer: Customer, now: datetim
     if request.behind:
         membership = store.caught_up(membership)
     decision = decide_review(request.program, str(customer), membership.state, now)
-    return Case(decision, membership, store.customer(customer) if decision.entries else None)
+    case = Case(decision, membership, store.customer(customer) if decision.entries else None)
+    return succeeded(store, request, case, now) if decision.entries and case.customer is None else case

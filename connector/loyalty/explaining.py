@@ -13,7 +13,7 @@ _TOTALS = {
     Kind.REDEEM: "redeemed",
     Kind.VOID: "given back by voids",
     Kind.EXPIRE: "expired",
-    Kind.ADJUST: "adjusted by hand",
+    Kind.ADJUST: "adjusted",
 }
 
 

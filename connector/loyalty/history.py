@@ -32,6 +32,11 @@ class Posted:
     def place(self) -> tuple[datetime, str]:
         return self.occurred_on, self.document
 
+    @property
+    def holds(self) -> bool:
+        """Whether anything of the document is in the ledger."""
+        return bool(self.points or self.spend or self.base)
+
     def add(self, entry: Entry) -> None:
         movements = entry.moved
         self.entries += 1

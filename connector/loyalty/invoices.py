@@ -57,13 +57,15 @@ def decide_invoice(
     since: date | None = None,
     later: Iterable[Entry] | None = None,
     recheck: bool = False,
+    spendable_on: date | None = None,
 ) -> Decision | NeedLater:
     """Bring the ledger of `customer` in line with an invoice as it is now.
 
     `invoice` is None when it was deleted or belongs to another customer now; `entries` are the customer's entries for this
     document; `since` is the start of the customer's tenure; `later` are the customer's invoice entries from the moment that a
-    previous answer asked for; `recheck` looks at later invoices even if this one is settled. An invoice keeps the date and the
-    rule version it was first posted with.
+    previous answer asked for; `recheck` looks at later invoices even if this one is settled; `spendable_on` is the day that is
+    known from the ledger of the customer it came from. An invoice keeps the date and the rule version it was first posted with,
+    and while it is paid the day of its payment.
     """
     have = posted(entries).get(document)
     if invoice is None and have is None:
@@ -88,7 +90,7 @@ def decide_invoice(
             field="loy_validfrom",
             next_step="Add the earn rule to the programme, then resume.",
         )
-    target = _target(program, standing, rule)
+    target = _target(program, standing, rule, (have and have.spendable_on) or spendable_on)
     have = have or Posted(document, (invoice.invoiced_on if invoice else now).astimezone(UTC).replace(microsecond=0))
     place = have.place
     settled = target.spend == have.spend and target.points == have.base
@@ -159,7 +161,8 @@ def _rule(program: Program, invoice: Invoice, have: Posted | None) -> EarnRule |
     )
 
 
-def _target(program: Program, invoice: Invoice | None, rule: EarnRule | None) -> _Target:
+def _target(program: Program, invoice: Invoice | None, rule: EarnRule | None, known: date | None) -> _Target:
+    """`known` is the day found before: a paid invoice that changes, for it has another customer now, is not paid anew."""
     if invoice is None or rule is None:
         return _Target(Decimal(0).quantize(MONEY), None, None)
     paid_on = invoice.paid_on if invoice.status is Status.PAID else None
@@ -170,7 +173,7 @@ def _target(program: Program, invoice: Invoice | None, rule: EarnRule | None) ->
             day = paid_on
         case SpendableOn.DAYS_AFTER_PAYMENT:
             day = paid_on and paid_on + timedelta(days=program.spendable_days)
-    return _Target(invoice.net.quantize(MONEY), base_points(invoice, rule), day)
+    return _Target(invoice.net.quantize(MONEY), base_points(invoice, rule), day and (known or day))
 
 
 def _post(

@@ -17,12 +17,13 @@ DEFAULT_RATING = 1
 
 @dataclass(frozen=True, slots=True)
 class CustomerRow:
-    """`rating` is `accountratingcode` as it is now; contacts have none."""
+    """`rating` is `accountratingcode` as it is now; contacts have none. `etag` is empty for a row read with another."""
 
     customer: Customer
     name: str
     since: date | None
     rating: int | None
+    etag: str = ""
 
 
 def expand(prefix: str) -> str:
@@ -60,6 +61,7 @@ def customer_row(customer: Customer, row: Row, field: str) -> CustomerRow:
         name=row.get("name") or row.get("fullname") or "",
         since=day(row, "createdon"),
         rating=row.get("accountratingcode"),
+        etag=row.get("@odata.etag", ""),
     )
 
 

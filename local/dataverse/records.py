@@ -522,7 +522,7 @@ def change(
     sent = dict(values)
     if old is not None:
         _fill_changed(unit, table, values, old)
-        rules.before_update(unit, table, row_id, values, old)
+        rules.before_update(unit, table, row_id, values, old, system=system)
     if "modifiedon" in table.columns:
         values["modifiedon"], values["modifiedby"] = unit.moment, caller.user
         if caller.acting or (old and old.get("modifiedonbehalfby")):

@@ -44,7 +44,9 @@ def after_create(unit: "Unit", table: "Table", row_id: str, values: Values, *, n
         sales.price(unit, values["invoiceid"])
 
 
-def before_update(unit: "Unit", table: "Table", row_id: str, values: Values, old: Values) -> None:
+def before_update(
+    unit: "Unit", table: "Table", row_id: str, values: Values, old: Values, *, system: bool = False
+) -> None:
     _common(unit, table, values, old)
     if table.name in _CLOSED and old["statecode"] in _CLOSED[table.name] and "statecode" not in values:
         raise Fault(400, "0x80045f0f", f"The {table.name} with id {row_id} is closed and cannot be changed.")
@@ -53,7 +55,7 @@ def before_update(unit: "Unit", table: "Table", row_id: str, values: Values, old
     elif table.name == "transactioncurrency" and row_id == unit.env.base_currency and "exchangerate" in values:
         raise Fault(400, "0x80048cf5", "The exchange rate of the base currency cannot be modified.")
     elif table.name == "invoice":
-        sales.invoice_changing(row_id, values, old)
+        sales.invoice_changing(row_id, values, old, system=system)
     elif table.name == "invoicedetail":
         sales.line_changing(unit, values, old)
     elif table.name == "sdkmessageprocessingstep":

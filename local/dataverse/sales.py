@@ -36,7 +36,8 @@ def _copy_customer(values: Values) -> None:
         values["contactid"] = values["customerid"] if kind == "contact" else None
 
 
-def invoice_changing(row_id: str, values: Values, old: Values) -> None:
+def invoice_changing(row_id: str, values: Values, old: Values, *, system: bool = False) -> None:
+    """A closed invoice is read-only for whoever calls, not for Dataverse: a merger points it to the remaining customer."""
     state = values.get("statecode", old["statecode"])
     if state != old["statecode"]:
         if state == PAID and old["statecode"] != ACTIVE:
@@ -49,7 +50,11 @@ def invoice_changing(row_id: str, values: Values, old: Values) -> None:
                 "0x80048408",
                 f"{values['statuscode']} is not a valid status code for state code {state} on invoice.",
             )
-    elif old["statecode"] != ACTIVE and (values.keys() - {"statecode", "statuscode"}) - {"ownerid", "ownerid:type"}:
+    elif (
+        not system
+        and old["statecode"] != ACTIVE
+        and (values.keys() - {"statecode", "statuscode"}) - {"ownerid", "ownerid:type"}
+    ):
         raise read_only("invoice", row_id, "it is paid or canceled")
     _copy_customer(values)
 

@@ -109,7 +109,7 @@ def test_component_ids_are_the_same_in_every_release() -> None:
         ("tables/loy_tier.toml", 'schema_name = "loy_Rank"', 'schema_name = "abc_Rank"', "does not begin with loy_"),
         ("tables/loy_tier.toml", "[[columns]]", "[[columns]", "loy_tier.toml: Expected"),
         ("tables/account.toml", "extends = true", "extends = true\nownership = 'UserOwned'", "holds columns only"),
-        ("steps.toml", 'filtering = ["loy_resume"]', "", "step 6: filtering attributes belong to Update"),
+        ("steps.toml", 'filtering = ["loy_resume"]', "", "step 7: filtering attributes belong to Update"),
         ("steps.toml", 'filtering = ["loy_resume"]', 'filtering = ["loy_rsm"]', "no column loy_rsm"),
         ("steps.toml", 'table = "loy_adjustment"', 'table = "loy_redemption"', "Create of loy_redemption occurs twice"),
         ("solution.toml", 'prefix = "loy"', 'prefix = "L"', "solution.toml: publisher: prefix"),
