@@ -56,7 +56,7 @@ class Stack:
         if self._process is None or self._process.poll() is not None:
             return
         if kind is Ended:
-            self._screen.say("ending the local stack ...")
+            self._screen.say("ending the local stack; calls under way may finish ...")
         self._process.terminate()
         try:
             self._process.wait(_END_WITHIN)
