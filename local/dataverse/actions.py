@@ -1,6 +1,7 @@
 """Functions and actions, file columns, and queries that are not OData: one function each, found by name."""
 
 import json
+import re
 import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ Parameters = dict[str, Any]
 Handler = Callable[["Environment", "Request", Parameters], Response]
 FUNCTIONS: dict[str, Handler] = {}
 ACTIONS: dict[str, Handler] = {}
+_WHOLE = re.compile(r"-?[0-9]{1,19}")
 
 
 def function(handler: Handler) -> Handler:
@@ -69,7 +71,7 @@ def _value(text: str) -> Any:
             except (ValueError, RecursionError):
                 continue
         raise bad_request("A parameter value is no valid JSON.")
-    return {"true": True, "false": False, "null": None}.get(text, int(text) if text.lstrip("-").isdigit() else text)
+    return {"true": True, "false": False, "null": None}.get(text, int(text) if _WHOLE.fullmatch(text) else text)
 
 
 def unbound(env: "Environment", request: "Request", name: str, inside: str | None) -> Response:

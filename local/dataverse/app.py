@@ -1,17 +1,21 @@
 """The WSGI application: authentication, impersonation, limits, faults, batches; and the admin endpoint beside it."""
 
+import contextlib
 import errno
 import json
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from cheroot.errors import MaxSizeExceeded
+
 from local.dataverse import batch, merging, metadata_actions, metadata_query, role_actions  # noqa: F401 - they register their actions
 from local.dataverse.auth import Identity, Unauthorized
 from local.dataverse.environment import Environment
-from local.dataverse.errors import Fault, no_route
+from local.dataverse.errors import Fault, bad_request, no_route, request_too_long
 from local.dataverse.responses import REASONS, Response, error, json_body, request_id
 from local.dataverse.security import Caller, require_special
 from local.dataverse.service import LONGEST_BATCH_URL, LONGEST_URL, Request, Service
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 Authenticate = Callable[[str | None], Identity]
 LARGEST_BODY = 128 * 1024 * 1024
+_LARGE_BODY = 16 * 1024 * 1024  # bodies that are or may be longer take turns, so that memory stays bounded
 _API = re.compile(r"/api/data/v(?:8\.[0-2]|9\.[0-2])(?:/(.*))?", re.DOTALL)
 
 
@@ -42,6 +47,7 @@ class Application:
         self.service = Service(env)
         self.url = url.rstrip("/")
         self._authenticate = authenticate
+        self._large = threading.Lock()
         self._authorization_uri = authorization_uri
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
@@ -49,16 +55,16 @@ class Application:
             name[5:].replace("_", "-").lower(): value for name, value in environ.items() if name.startswith("HTTP_")
         }
         headers["content-type"] = environ.get("CONTENT_TYPE", "")
-        length = environ.get("CONTENT_LENGTH") or "0"
-        if not length.isdigit() or int(length) > LARGEST_BODY:
-            response = error(Fault(413, "0x8004418a", "The request is too long."))
-            environ["wsgi.input"].read(0)
-        else:
-            body = environ["wsgi.input"].read(int(length)) if int(length) else b""
-            if headers.get("transfer-encoding", "").lower() == "chunked":
-                body = environ["wsgi.input"].read()
-            target = environ.get("REQUEST_URI") or _target(environ)
-            response = self.answer(environ["REQUEST_METHOD"], target, headers, body)
+        chunked = headers.get("transfer-encoding", "").lower() == "chunked"
+        length = LARGEST_BODY if chunked else int(environ.get("CONTENT_LENGTH") or "0")
+        with self._large if length > _LARGE_BODY else contextlib.nullcontext():
+            try:
+                body = _chunks(environ["wsgi.input"]) if chunked else _body(environ["wsgi.input"], length)
+                target = environ.get("REQUEST_URI") or _target(environ)
+                response = self.answer(environ["REQUEST_METHOD"], target, headers, body)
+                del body
+            except Fault as fault:
+                response = error(fault)
         sent = [*response.headers.items(), ("Content-Length", str(len(response.body)))]
         start_response(f"{response.status} {REASONS.get(response.status, 'Unknown')}", sent)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
@@ -201,6 +207,32 @@ class Application:
         except Fault as fault:
             return error(fault)
         return error(no_route(path))
+
+
+def _body(stream: Any, length: int) -> bytes:
+    """A body of declared length."""
+    if length > LARGEST_BODY:
+        raise request_too_long()
+    if length < 0:
+        raise bad_request("Content-Length must not be negative.")
+    body: bytes = stream.read(length) if length else b""
+    if len(body) < length:
+        raise bad_request("The request ended before its body did.")
+    return body
+
+
+def _chunks(stream: Any) -> bytes:
+    """A body in chunks, piece by piece: the server's reader takes quadratic time for a whole one."""
+    stream.maxlen = LARGEST_BODY  # cheroot's reader then refuses what is longer, a single chunk included
+    pieces = []
+    try:
+        while piece := stream.read(1 << 20):
+            pieces.append(piece)
+    except (MaxSizeExceeded, OSError):
+        raise request_too_long() from None
+    except ValueError:
+        raise bad_request("The chunks of the body are malformed.") from None
+    return b"".join(pieces)
 
 
 def _target(environ: "WSGIEnvironment") -> str:

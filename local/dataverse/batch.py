@@ -91,7 +91,7 @@ def _operation(mime: dict[str, str], content: bytes) -> Part:
         raise _unreadable(f"'{text[:80]}' is no request line")
     headers = _headers(rest)
     length = headers.get("content-length", "")
-    body = body[: int(length)] if length.isdigit() else body.removesuffix(b"\r\n")
+    body = body[: int(length)] if length.isdecimal() and len(length) < 10 else body.removesuffix(b"\r\n")
     content_id = mime.get("content-id") or headers.get("content-id", "")
     if content_id:
         headers["content-id"] = content_id
@@ -191,7 +191,7 @@ def _change_set(
             for part in members:
                 inner = make(part)
                 inner.unit = unit
-                unit.caller = inner.caller
+                unit.caller, unit.bypass_steps, unit.shared = inner.caller, inner.bypass_steps, inner.shared
                 last = service.handle(inner)
                 request.seconds += inner.seconds
                 if last.status >= 400:

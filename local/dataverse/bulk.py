@@ -33,7 +33,10 @@ def handle(env: "Environment", request: "Request", table: Table, name: str) -> R
         raise bad_request(f"{name} is not supported inside a change set.")
     targets = _targets(request, table)
     request.seconds += env.meter.count(_KINDS[name], table.name, len(targets))
-    with env.unit(request.caller, request_id=request.request_id, base=request.base) as unit:
+    with env.unit(
+        request.caller, request_id=request.request_id, base=request.base, bypass_steps=request.bypass_steps,
+        shared=request.shared,
+    ) as unit:  # fmt: skip
         ids = _run(unit, table, name, targets)
     env.meter.rows_written += unit.rows
     if name != "CreateMultiple":

@@ -29,11 +29,13 @@ def _parse(env: "Environment", token: str) -> int:
     parts = token.split("!")
     try:
         version, made = int(parts[0]), datetime.datetime.strptime(parts[1], _FORMAT).replace(tzinfo=datetime.UTC)
+        if not 0 <= version < 2**63:
+            raise ValueError(version)
     except (ValueError, IndexError) as error:
         raise Fault(400, "0x80040203", "The delta token is malformed.") from error
     row = env.storage.reader.execute("SELECT expirechangetrackingindays FROM organization").fetchone()
     days = 7 if row is None or row[0] is None else row[0]
-    if env.clock() - made > datetime.timedelta(days=days):
+    if (env.clock() - made).days >= days:
         raise Fault(
             400, "0x80044352", "Version stamp associated with the client has expired. Please perform a full sync."
         )
@@ -72,7 +74,7 @@ def _full(env: "Environment", request: "Request", table: Table, options: Options
     if skip is not None and "!!" in skip:
         head, _, skip = skip.partition("!!")
         options.values["$skiptoken"] = skip
-        start = int(head) if head.isdigit() else start
+        start = int(head) if head.isdecimal() else start
     texts, plan, cookie, _ = env.queries.page(table, run, options, page_size=request.prefer.page_size)
     request.seconds += env.meter.count("list", table.name, len(texts))
     columns = f"({plan.projection.context})" if plan.projection.context else ""

@@ -73,6 +73,10 @@ def invalid_argument(message: str) -> Fault:
     return Fault(400, "0x80040203", message)
 
 
+def request_too_long() -> Fault:
+    return Fault(413, "0x8004418a", "The request is too long.")
+
+
 def wrong_method(method: str) -> Fault:
     return Fault(405, "0x8006088b", f"The requested resource does not support http method '{method}'.")
 

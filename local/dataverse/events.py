@@ -158,6 +158,7 @@ class Events:
             (job, step.id, step.endpoint.id, unit.now.timestamp(), unit.now.timestamp() + self._env.faults.event_delay(),
              step.message, table.name, row_id, body),
         )  # fmt: skip
+        self._env.outbox.enlist(unit, job, step, table.name, row_id)
         self.queued += 1
         unit.touched.add("#outbox")
 

@@ -43,7 +43,7 @@ def _whole(element: Element, name: str) -> int | None:
     value = element.get(name)
     if value is None:
         return None
-    if not value.isdigit() or len(value) > 9:
+    if not value.isdecimal() or len(value) > 9:
         raise _bad(f"The attribute '{name}' of <{element.tag}> must be a whole number; it is '{value[:40]}'.")
     return int(value)
 

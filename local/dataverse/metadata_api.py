@@ -177,7 +177,7 @@ def _collection(nodes: list[Node], options: Options) -> list[Node]:
         nodes = sorted(nodes, key=lambda node, p=path: str(_path(node.values, p)), reverse=descending)  # type: ignore[misc]
     top = options.get("$top")
     if top is not None:
-        if not top.isdigit():
+        if not top.isdecimal():
             raise bad_query(f"Invalid value '{top[:40]}' for $top.")
         nodes = nodes[: int(top)]
     return nodes

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from azure.servicebus import ServiceBusClient, ServiceBusSender
 
     from local.dataverse.environment import Environment
+    from local.dataverse.records import Unit
 
 Message = dict[str, Any]
 _AT_ONCE = 500
@@ -251,19 +252,30 @@ class Outbox:
 
     # --- bookkeeping ---
 
+    def enlist(self, unit: "Unit", job: str, step: Step, table: str, row: str) -> None:
+        """The system job of a message that is put into the outbox: it waits."""
+        user = self._env.system
+        unit.connection.execute(
+            "INSERT INTO asyncoperation (asyncoperationid, name, operationtype, messagename, primaryentitytype, "
+            "regardingobjectid, owningextensionid, statecode, statuscode, retrycount, createdon, modifiedon, ownerid, "
+            "\"ownerid:type\", owningbusinessunit, versionnumber) "
+            "VALUES (?, ?, 1, ?, ?, ?, ?, 0, 0, 0, ?, ?, ?, 'systemuser', ?, ?)",
+            (job, step.name, step.message, table, row, step.id, unit.moment, unit.moment, user.user,
+             user.business_unit, self._env.next_version()),
+        )  # fmt: skip
+
     def _settle(self, messages: list[Message], steps: dict[str, Step]) -> None:
-        keep = [m for m in messages if m["step"] in steps and not steps[m["step"]].auto_delete]
         with self._env.storage.writing() as writer:
-            for message in keep:
-                self._job_row(writer, message, 3, 30, None)
             for message in messages:
-                if message["attempts"] and message not in keep:
+                if message["step"] in steps and not steps[message["step"]].auto_delete:
+                    self._note(writer, message, 3, 30, None)
+                else:
                     writer.execute("DELETE FROM asyncoperation WHERE asyncoperationid = ?", (message["job"],))
             writer.executemany('DELETE FROM "#outbox" WHERE id = ?', [(message["id"],) for message in messages])
 
     def _finish(self, message: Message, problem: str, *, failed: bool) -> None:
         with self._env.storage.writing() as writer:
-            self._job_row(writer, message, 3, 31 if failed else 30, problem)
+            self._note(writer, message, 3, 31 if failed else 30, problem)
             writer.execute('DELETE FROM "#outbox" WHERE id = ?', (message["id"],))
         self.failed += failed
 
@@ -273,27 +285,21 @@ class Outbox:
         with self._env.storage.writing() as writer:
             for message in messages:
                 wait = min(0.25 * 2 ** min(message["attempts"], 20), _LONGEST_WAIT)
+                message["attempts"] += 1
                 writer.execute(
-                    'UPDATE "#outbox" SET attempts = attempts + 1, due = ?, error = ? WHERE id = ?',
-                    (self._now() + wait, problem, message["id"]),
+                    'UPDATE "#outbox" SET attempts = ?, due = ?, error = ? WHERE id = ?',
+                    (message["attempts"], self._now() + wait, problem, message["id"]),
                 )
-                if message["attempts"] == 0:
-                    self._job_row(writer, message, 1, 10, problem)
+                self._note(writer, message, 1, 10, problem)
 
-    def _job_row(
-        self, writer: sqlite3.Connection, message: Message, state: int, status: int, problem: str | None
-    ) -> None:
-        env = self._env
-        now = timestamp(env.clock())
-        user = env.system
+    def _note(self, writer: sqlite3.Connection, message: Message, state: int, status: int, problem: str | None) -> None:
+        """Writes into its system job how a message fares."""
+        now = timestamp(self._env.clock())
         writer.execute(
-            "INSERT OR REPLACE INTO asyncoperation (asyncoperationid, name, operationtype, messagename, primaryentitytype, "
-            "regardingobjectid, owningextensionid, statecode, statuscode, retrycount, friendlymessage, message, createdon, "
-            "modifiedon, completedon, ownerid, \"ownerid:type\", owningbusinessunit, versionnumber) "
-            "VALUES (?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'systemuser', ?, ?)",
-            (message["job"], f"{message['message']} of {message['table']}", message["message"], message["table"],
-             message["row"], message["step"], state, status, message["attempts"], problem, problem, now, now,
-             now if state == 3 else None, user.user, user.business_unit, env.next_version()),
+            "UPDATE asyncoperation SET statecode = ?, statuscode = ?, retrycount = ?, friendlymessage = ?, message = ?, "
+            "modifiedon = ?, completedon = ?, versionnumber = ? WHERE asyncoperationid = ?",
+            (state, status, message["attempts"], problem, problem, now, now if state == 3 else None,
+             self._env.next_version(), message["job"]),
         )  # fmt: skip
 
 

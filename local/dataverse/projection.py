@@ -309,7 +309,7 @@ def _related(
     inner = compile_projection(schema, target, caller, options.get("$select"), options.get("$expand"), depth + 1)
     top = None
     if "$top" in options:
-        if not options["$top"].isdigit():
+        if not options["$top"].isdecimal():
             raise bad_query(f"Invalid value '{options['$top'][:40]}' for $top.")
         top = int(options["$top"])
     tokens = tokenize(options["$filter"]) if "$filter" in options else None

@@ -316,7 +316,7 @@ def order_terms(scope: Scope, order: str | None) -> list[tuple[str, Column, bool
 def _number(text: str | None, name: str) -> int | None:
     if text is None:
         return None
-    if not text.isdigit() or len(text) > 9:
+    if not text.isdecimal() or len(text) > 9:
         raise bad_query(f"Invalid value '{text[:40]}' for {name} query option found. The {name} query option requires a "
                         "non-negative integer value.")  # fmt: skip
     return int(text)

@@ -55,7 +55,7 @@ def parse_prefer(text: str) -> Prefer:
             values["representation"] = value == "representation"
         elif name == "odata.include-annotations":
             values["annotations"] = tuple(item.strip() for item in value.split(",") if item.strip())
-        elif name == "odata.maxpagesize" and value.isdigit() and int(value[:9]) > 0:
+        elif name == "odata.maxpagesize" and value.isdecimal() and int(value[:9]) > 0:
             values["page_size"] = int(value[:9])
         elif name == "odata.track-changes":
             values["track_changes"] = True

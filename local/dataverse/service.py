@@ -19,6 +19,7 @@ from local.dataverse.errors import (
     no_resource,
     no_route,
     no_row,
+    request_too_long,
     wrong_method,
 )  # fmt: skip
 from local.dataverse.filters import Scope
@@ -45,6 +46,7 @@ _SEGMENT = re.compile(r"([$\w.]+)(?:\((.*)\))?", re.DOTALL)
 _VERSION = re.compile(r'(?:W/)?"(\d+)"')
 NAMESPACE = "Microsoft.Dynamics.CRM."
 LONGEST_URL, LONGEST_BATCH_URL = 32_768, 65_536
+MOST_VALUES = 5_000_000  # of one JSON body: parsed, a hostile one takes thirty times its length in memory
 
 
 @dataclass(slots=True)
@@ -70,10 +72,28 @@ class Request:
             self._prefer = parse_prefer(self.headers.get("prefer", ""))
         return self._prefer
 
+    @property
+    def bypass_steps(self) -> bool:
+        """Whether steps are not to hear of this write. Raises `Fault` without the privilege."""
+        if self.headers.get("mscrm.bypasscustompluginexecution", "").lower() != "true":
+            return False
+        require_special(self.caller, "prvBypassCustomPlugins")
+        return True
+
+    @property
+    def shared(self) -> dict[str, str]:
+        """Shared variables of the pipeline."""
+        if "tag=" not in self.query:
+            return {}
+        tag = parse_options(self.query).get("tag")
+        return {"tag": tag} if tag is not None else {}
+
     def json(self) -> Any:
+        if len(self.body) > MOST_VALUES and self.body.count(b",") + self.body.count(b"{") > MOST_VALUES:
+            raise request_too_long()
         try:
             return json.loads(self.body, parse_float=Decimal, parse_constant=_no_constant)
-        except (ValueError, RecursionError):
+        except (ValueError, ArithmeticError, RecursionError):
             raise bad_request("An error occurred while reading the request body: it is no valid JSON.") from None
 
 
@@ -95,6 +115,8 @@ class Service:
             return error(fault, annotated="*" in request.prefer.annotations)
         except RecursionError:
             return error(bad_request("The request is nested too deeply."))
+        except UnicodeEncodeError:  # JSON can spell half of a surrogate pair, which no text may hold
+            return error(bad_request("The request holds text that is not valid Unicode."))
 
     def _route(self, request: Request) -> Response:
         fast = _FAST.fullmatch(request.path)
@@ -244,8 +266,8 @@ class Service:
         if request.unit is not None:
             return work(request.unit)
         with self.env.unit(
-            request.caller, request_id=request.request_id, base=request.base, bypass_steps=_bypass(request),
-            shared=_shared(request),
+            request.caller, request_id=request.request_id, base=request.base, bypass_steps=request.bypass_steps,
+            shared=request.shared,
         ) as unit:  # fmt: skip
             response = work(unit)
         self.env.meter.rows_written += unit.rows
@@ -302,10 +324,9 @@ class Service:
             raise no_row(table.name, str(row_id))
         text, projection, version = found
         condition = request.headers.get("if-none-match")
-        if condition and condition != "null" and not expand and not run.annotations and table.optimistic:
-            wanted = _VERSION.fullmatch(condition.strip())
-            if wanted and int(wanted[1]) == version:
-                return Response(304, b"", {"OData-Version": "4.0", "ETag": f'W/"{version}"'})
+        known = condition is not None and str(version) in _VERSION.findall(condition)
+        if known and not expand and not run.annotations and table.optimistic:
+            return Response(304, b"", {"OData-Version": "4.0", "ETag": f'W/"{version}"'})
         columns = f"({projection.context})" if projection.context else ""
         headers = {"ETag": f'W/"{version}"'}
         applied = request.prefer.applied(page=True)
@@ -582,20 +603,6 @@ class Service:
         )
         ids = [{"@odata.id": f"{request.base}/{child.set_name}({found})"} for (found,) in rows]
         return json_body({"@odata.context": f"{request.base}/$metadata#Collection($ref)", "value": ids})
-
-
-def _bypass(request: Request) -> bool:
-    if request.headers.get("mscrm.bypasscustompluginexecution", "").lower() != "true":
-        return False
-    require_special(request.caller, "prvBypassCustomPlugins")
-    return True
-
-
-def _shared(request: Request) -> dict[str, str]:
-    if "tag=" not in request.query:
-        return {}
-    tag = parse_options(request.query).get("tag")
-    return {"tag": tag} if tag is not None else {}
 
 
 def split_path(path: str) -> list[tuple[str, str | None]]:

@@ -95,14 +95,18 @@ def _apply(env: "Environment", table: Table, run: Run, options: Options) -> tupl
                 measures = _measures(root, found[1])
         else:
             raise bad_query(f"The transformation '{name[:40]}' of $apply is not supported.")
+    if not groups and not measures:
+        raise bad_query("In $apply a filter must be followed by groupby or aggregate.")
     if options.get("$filter"):
         _filter(root, conditions, literals, options.get("$filter") or "", options)
     order = []
     for item in filter(None, (options.get("$orderby") or "").split(",")):
         words = item.split()
         order.append((words[0].replace("/", "_"), words[-1] == "desc"))
+    if any(name == measure.name for name, _ in order for measure in measures):
+        raise bad_query("The results of an aggregation cannot be ordered by an aggregated value.")
     top = options.get("$top")
-    limit = int(top) if top is not None and top.isdigit() and len(top) < 6 else None
+    limit = int(top) if top is not None and top.isdecimal() and len(top) < 6 else None
     rows = aggregate(run, env.schema, root, conditions, groups, measures, order, limit, literals)
     names = ",".join([group.name for group in groups] + [measure.name for measure in measures])
     return envelope(run.base, table.set_name, names, rows), len(rows)

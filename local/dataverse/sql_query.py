@@ -185,7 +185,12 @@ def _number(node: exp.Expression | None, name: str, most: int) -> int | None:
     if node is None:
         return None
     value = node.args.get("expression") or node.args.get("count") or node.this
-    if not isinstance(value, exp.Literal) or value.is_string or not str(value.this).isdigit() or int(value.this) > most:
+    if (
+        not isinstance(value, exp.Literal)
+        or value.is_string
+        or not str(value.this).isdecimal()
+        or int(value.this) > most
+    ):
         raise _bad(f"{name} must be a number up to {most}.")
     return int(value.this)
 

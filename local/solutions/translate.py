@@ -122,7 +122,7 @@ def column_body(attribute: Element) -> Json:
 def _bounds(attribute: Element) -> Json:
     found = {"MinValue": text(attribute, "MinValue"), "MaxValue": text(attribute, "MaxValue")}
     return {
-        name: int(value) if value.lstrip("-").isdigit() else Decimal(value) for name, value in found.items() if value
+        name: int(value) if value.lstrip("-").isdecimal() else Decimal(value) for name, value in found.items() if value
     }
 
 

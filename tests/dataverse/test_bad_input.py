@@ -165,7 +165,12 @@ def test_extreme_bodies(dataverse: Dataverse) -> None:
     assert dataverse.send("POST", "accounts", '{"name":' + '"x' * 5 + "}").status_code == 400
     assert dataverse.send("POST", "accounts", '{"description":"' + "x" * 2_000_000 + '"}').status_code == 400
     assert dataverse.send("POST", "accounts", '{"revenue":1e400}').status_code == 400
+    assert dataverse.send("POST", "accounts", '{"revenue":1e99999999999999999999}').status_code == 400
     assert dataverse.send("POST", "accounts", '{"revenue":NaN}').status_code == 400
+    assert dataverse.send("POST", "accounts", '{"name":"half of a pair: \\ud83d"}').status_code == 400
+    assert dataverse.send("GET", "accounts", Prefer="odata.maxpagesize=\xb2").status_code == 200
+    assert dataverse.send("GET", f"RetrieveTotalRecordCount(EntityNames={'9' * 5000})").status_code == 400
+    assert dataverse.send("GET", f"accounts?$deltatoken={'9' * 30}!03/01/2026 09:30:00").status_code == 400
     assert dataverse.send("POST", "accounts", b"\xff\xfe{").status_code == 400
     assert dataverse.send("GET", "accounts?$select=" + "name," * 8000).status_code == 400
     nested: Any = {"lastname": "x"}

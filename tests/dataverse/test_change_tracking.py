@@ -66,3 +66,15 @@ def test_what_tracking_refuses(dataverse: Dataverse) -> None:
     dataverse.now += datetime.timedelta(days=8)
     dataverse.fails(400, "0x80044352", "GET", link)
     dataverse.fails(400, "0x80040203", "GET", "accounts?$deltatoken=rubbish")
+    dataverse.fails(400, "0x80040203", "GET", "accounts?$deltatoken=-1!03/09/2026 09:30:00")
+
+
+def test_tokens_live_as_long_as_the_organization_says(dataverse: Dataverse) -> None:
+    dataverse.ok("PATCH", f"organizations({dataverse.env.organization_id})", {"expirechangetrackingindays": 2})
+    link = dataverse.ok("GET", "accounts?$select=name", Prefer=TRACK)["@odata.deltaLink"]
+    dataverse.now += datetime.timedelta(hours=47)
+    fresh = dataverse.ok("GET", link)["@odata.deltaLink"]
+    dataverse.now += datetime.timedelta(hours=2)
+    dataverse.fails(400, "0x80044352", "GET", link)
+    dataverse.fails(400, "0x80044352", "GET", link.replace("accounts?", "accounts/$count?"))
+    assert dataverse.ok("GET", fresh)["value"] == []

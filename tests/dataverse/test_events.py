@@ -10,6 +10,8 @@ import pytest
 
 from local.dataverse.outbox import wait_until_empty
 from tests.dataverse.conftest import Dataverse
+from tests.dataverse.test_batch import batch, change_set, part
+from tests.dataverse.test_security import role
 
 CONTRACTS = "http://schemas.microsoft.com/xrm/2011/Contracts"
 
@@ -209,6 +211,57 @@ def test_a_webhook_is_tried_twice_and_only_for_gateway_errors(dataverse: Dataver
         "value"
     ]
     assert [(job["messagename"], job["primaryentitytype"]) for job in failed] == [("Create", "account")]
+
+
+def test_a_job_is_seen_from_the_write_to_its_end(dataverse: Dataverse, hook: Hook) -> None:
+    step = register(dataverse, hook, "Create", "account", asyncautodelete=False)
+    row = dataverse.ok("POST", "accounts", {"name": "A"})
+    (job,) = dataverse.ok("GET", "asyncoperations")["value"]
+    assert (job["name"], job["statecode"], job["statuscode"], job["completedon"]) == ("Create of account", 0, 0, None)
+    assert (job["regardingobjectid"], job["_owningextensionid_value"]) == (row, step)
+    (event,) = told(dataverse, hook)
+    assert event["OperationId"] == job["asyncoperationid"]
+    done = dataverse.ok("GET", f"asyncoperations({job['asyncoperationid']})")
+    assert (done["statecode"], done["statuscode"], done["retrycount"]) == (3, 30, 0)
+    assert done["completedon"]
+
+
+def test_a_queue_that_cannot_be_reached_keeps_its_jobs_waiting(dataverse: Dataverse, hook: Hook) -> None:
+    step = register(dataverse, hook, "Create", "account")
+    queue = dataverse.ok(
+        "POST",
+        "serviceendpoints",
+        {
+            "name": "queue", "contract": 2, "authtype": 2, "messageformat": 2, "namespaceaddress": "sb://localhost:1",
+            "path": "q", "saskeyname": "k", "saskey": "c2VjcmV0",
+        },
+    )  # fmt: skip
+    bind = {"eventhandler_serviceendpoint@odata.bind": f"/serviceendpoints({queue})"}
+    dataverse.ok("PATCH", f"sdkmessageprocessingsteps({step})", bind)
+    dataverse.ok("POST", "accounts", {"name": "A"})
+    assert dataverse.env.outbox.deliver() == 0
+    (job,) = dataverse.ok("GET", "asyncoperations")["value"]
+    assert (job["statecode"], job["statuscode"], job["retrycount"]) == (1, 10, 1)
+    assert job["friendlymessage"]
+    assert "c2VjcmV0" not in str(job)
+
+
+def test_steps_are_passed_by_only_with_the_privilege(dataverse: Dataverse, hook: Hook) -> None:
+    register(dataverse, hook, "Create", "account")
+    header = {"MSCRM.BypassCustomPluginExecution": "true"}
+    kind = {"@odata.type": "Microsoft.Dynamics.CRM.account"}
+    many = "accounts/Microsoft.Dynamics.CRM.CreateMultiple"
+    create = part("POST", "/api/data/v9.2/accounts", {"name": "C"}, 1, **header)
+    loud = part("POST", "/api/data/v9.2/accounts?tag=T", {"name": "D"}, 2)
+    dataverse.ok("POST", "accounts", {"name": "A"}, **header)
+    dataverse.ok("POST", many, {"Targets": [kind | {"name": "B"}]}, **header)
+    assert batch(dataverse, change_set(create, loud)).status_code == 200
+    dataverse.ok("POST", f"{many}?tag=M", {"Targets": [kind | {"name": "E"}]})
+    shared = [{item["key"]: item["value"] for item in event["SharedVariables"]} for event in told(dataverse, hook)]
+    assert [variables["tag"] for variables in shared] == ["T", "M"]
+    dataverse.person("clerk", role(dataverse, "Clerk", prvCreateAccount="Global", prvReadAccount="Global"))
+    dataverse.fails(403, "0x80040220", "POST", "accounts", {}, "clerk", **header)
+    dataverse.fails(403, "0x80040220", "POST", many, {"Targets": [kind]}, "clerk", **header)
 
 
 def test_a_synchronous_webhook_can_refuse_the_write(dataverse: Dataverse, hook: Hook) -> None:

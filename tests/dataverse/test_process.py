@@ -1,14 +1,17 @@
 """The process: HTTPS, tokens of the local Entra, SIGKILL under load, events through the real broker and SDK."""
 
+import http.client
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -233,3 +236,51 @@ def test_sigkill_loses_no_acknowledged_row_and_no_event(process: Process, tmp_pa
 
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
+
+
+# The last test: a server that hangs up first holds its port for a minute, and the test above needs the port again.
+
+
+def _send_whole(process: Process, path: str, blocks: list[bytes], *, chunked: bool = False) -> tuple[int, str]:
+    """(status, code) of a body that is sent block by block and never held whole here."""
+    context = ssl.create_default_context(cafile=str(process.certificates.ca_file))
+    connection = http.client.HTTPSConnection("localhost", process.port, context=context, timeout=60)
+    connection.putrequest("POST", f"/api/data/v9.2/{path}")
+    connection.putheader("Authorization", str(process.session.headers["Authorization"]))
+    connection.putheader("Content-Type", "application/json")
+    if chunked:
+        connection.putheader("Transfer-Encoding", "chunked")
+    else:
+        connection.putheader("Content-Length", str(sum(map(len, blocks))))
+    connection.endheaders()
+    try:
+        for block in blocks:
+            connection.send(b"%x\r\n%s\r\n" % (len(block), block) if chunked else block)
+        if chunked:
+            connection.send(b"0\r\n\r\n")
+    except OSError:
+        pass  # refused before the end: the answer is there
+    answer = connection.getresponse()
+    code = json.loads(answer.read())["error"]["code"]
+    connection.close()
+    return answer.status, code
+
+
+def _peak_megabytes(process: Process) -> int:
+    assert process._process is not None
+    status = Path(f"/proc/{process._process.pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) // 1024
+
+
+def test_a_hundred_megabytes_are_refused_in_bounded_memory(process: Process) -> None:
+    mega = b"x" * (1 << 20)
+    text = [b'{"name":"', *[mega] * 100, b'"}']
+    many = [b"[", *[b"{}," * 349_525] * 100, b"{}]"]
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda blocks: _send_whole(process, "accounts", blocks), [text, many]))
+    assert answers == [(400, "0x80044331"), (413, "0x8004418a")]
+    assert _send_whole(process, "accounts", text, chunked=True) == (400, "0x80044331")
+    assert _send_whole(process, "accounts", [mega] * 140) == (413, "0x8004418a")
+    assert _send_whole(process, "accounts", [mega] * 140, chunked=True) == (413, "0x8004418a")
+    assert process.send("GET", "WhoAmI").status_code == 200
+    assert _peak_megabytes(process) < 1000

@@ -51,6 +51,8 @@ def names(dataverse: Dataverse, query: str) -> list[str]:
         ("name eq 'ACCOUNT 3'", "3"),
         ("contains(name,'nt 2') or endswith(name,'6')", "26"),
         ("startswith(name,'Account') and revenue eq 0", "0"),
+        ("name in ('ACCOUNT 1','account 4','nobody')", "14"),
+        ("not (revenue in (0,100,200,300)) and statecode in (0)", "456"),
         ("startswith(name,'_ccount [12]')", "12"),
         ("telephone1 eq null", "135"),
         ("telephone1 ne '555-2'", "013456"),
@@ -95,6 +97,10 @@ def test_filters(filled: Dataverse, condition: str, expected: str) -> None:
         "$count=maybe",
         "$filter=not Microsoft.Dynamics.CRM.Today(PropertyName='createdon')",
         "$apply=nonsense",
+        "$apply=filter(revenue gt 1)",
+        "$apply=groupby((numberofemployees),aggregate($count as n))&$orderby=n desc",
+        "$filter=name in ()",
+        "$top=\u00b2",
         "$filter=name eq 'a&$select=name",
         "$filter=Microsoft.Dynamics.CRM.LastXDays(PropertyName='name',PropertyValue=2)",
         "$skiptoken=rubbish",
@@ -148,6 +154,17 @@ def test_pages_stay_right_while_rows_come_and_go(filled: Dataverse) -> None:
     filled.ok("POST", "accounts", {"name": "Account -1"})
     rest = filled.ok("GET", first["@odata.nextLink"], Prefer="odata.maxpagesize=5")
     assert [row["name"][-1] for row in rest["value"]] == ["3", "4", "5", "6"]
+
+
+def test_the_page_size_may_change_from_page_to_page(filled: Dataverse) -> None:
+    whole = [row["accountid"] for row in filled.ok("GET", "accounts?$select=name")["value"]]
+    url, sizes, seen = "accounts?$select=name", [], []
+    for prefer in ("odata.maxpagesize=3", "odata.maxpagesize=1", ""):
+        page = filled.ok("GET", url, **({"Prefer": prefer} if prefer else {}))
+        sizes.append(len(page["value"]))
+        seen += [row["accountid"] for row in page["value"]]
+        url = page.get("@odata.nextLink", "")
+    assert (sizes, seen, url) == ([3, 1, 3], whole, "")
 
 
 def test_counts(filled: Dataverse) -> None:

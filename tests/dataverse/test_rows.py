@@ -71,6 +71,10 @@ def test_versions_guard_against_lost_updates(dataverse: Dataverse) -> None:
     fresh = dataverse.ok("GET", f"accounts({row})")["@odata.etag"]
     assert dataverse.send("GET", f"accounts({row})", If_None_Match=fresh).status_code == 304
     assert dataverse.send("GET", f"accounts({row})", If_None_Match=etag).status_code == 200
+    assert dataverse.send("GET", f"accounts({row})", If_None_Match=f"{etag}, {fresh}").status_code == 304
+    expanded = dataverse.send("GET", f"accounts({row})?$expand=primarycontactid", If_None_Match=fresh)
+    annotated = dataverse.send("GET", f"accounts({row})", If_None_Match=fresh, Prefer='odata.include-annotations="*"')
+    assert (expanded.status_code, annotated.status_code) == (200, 200)
     dataverse.ok("DELETE", f"accounts({row})", If_Match=fresh)
 
 
