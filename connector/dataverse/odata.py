@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 from urllib.parse import quote
 from uuid import UUID
@@ -216,7 +216,10 @@ def id_of(entity_url: str | None) -> str | None:
 
 def decode(body: bytes | str) -> Any:
     """JSON with exact numbers: fractions become ``Decimal``. ValueError for anything else, NaN and Infinity included."""
-    return json.loads(body, parse_float=Decimal, parse_constant=_no_number)
+    try:
+        return json.loads(body, parse_float=Decimal, parse_constant=_no_number)
+    except InvalidOperation:
+        raise ValueError("a number's exponent is beyond all bounds") from None
 
 
 def _no_number(name: str) -> None:
