@@ -4,7 +4,9 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -76,8 +78,14 @@ class Story:
         code = self.redemption(redemption)["loy_transactioncode"]
         return self.wish(customer, loy_type=RedemptionType.VOID.value, loy_voidscode=code)
 
-    def adjust(self, customer: Customer, points: int) -> str:
-        row = {"loy_adjustmentid": (given := str(uuid4())), "loy_name": "A", "loy_points": points, "loy_reason": "gift"}
+    def adjust(self, customer: Customer, points: int, **columns: Any) -> str:
+        row = {
+            "loy_adjustmentid": (given := str(uuid4())),
+            "loy_name": "A",
+            "loy_points": points,
+            "loy_reason": "gift",
+            **columns,
+        }
         self.office.client.commit([Create("loy_adjustments", row | _bound("loy_CustomerId", customer))])
         return given
 
@@ -192,6 +200,74 @@ def test_lots_keep_their_expiry_and_an_adjustment_goes_along(office: Office) -> 
     story.proved()
 
 
+@pytest.mark.parametrize("merger_first", [True, False])
+def test_which_lots_the_heir_has_does_not_depend_on_what_is_heard_first(office: Office, merger_first: bool) -> None:
+    """The heir has lots that expire later, of which a debt would be taken first."""
+    story = Story(office)
+    giver, heir = story.customer(), story.customer()
+    invoice = story.invoice(giver, "20")
+    story.adjust(heir, 100, loy_lifetimemonths=30)
+    story.hear()
+    story.redeem(giver, 100)
+    story.hear()
+    before = {**story.state(giver).lots, **story.state(heir).lots}
+    assert sorted(before.values()) == [100, 100]
+    story.merge(giver, heir)
+    office.events()
+    changes = [
+        Change.about(Subject.CUSTOMER, giver.id, str(giver), cause="merger"),
+        Change.about(Subject.INVOICE, invoice, str(giver), cause="invoice"),
+    ]
+    office.sent += changes if merger_first else reversed(changes)
+    office.work([])
+    assert story.state(heir).lots == before
+    story.gone_over(giver)
+    story.proved()
+
+
+def test_who_is_merged_away_meanwhile_is_not_given_anything(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    story = Story(office)
+    first, second, last = (story.customer() for _ in range(3))
+    story.adjust(first, 100)
+    story.hear()
+    story.merge(first, second)
+    events = office.events()
+    commit = office.client.commit
+
+    def after_another_merger(writes: Any, **more: Any) -> Any:
+        monkeypatch.setattr(office.client, "commit", commit)
+        story.merge(second, last)
+        office.work(office.events())
+        return commit(writes, **more)
+
+    monkeypatch.setattr(office.client, "commit", after_another_merger)
+    office.work(events)
+    assert story.state(last).balance == 100
+    story.gone_over(first, second)
+    story.proved()
+
+
+def test_a_review_finds_a_merger_that_nobody_heard_of(tmp_path: Path) -> None:
+    moment = [datetime.now(UTC)]
+    office = Office(tmp_path, clock=lambda: moment[0])
+    try:
+        story = Story(office)
+        giver, heir = story.customer(), story.customer()
+        story.adjust(giver, 30, loy_lifetimemonths=1)
+        story.adjust(giver, 100, loy_lifetimemonths=30)
+        story.hear()
+        story.merge(giver, heir)
+        assert office.events()  # lost
+        moment[0] += timedelta(days=100)
+        office.sent.append(Change.about(Subject.REVIEW, giver.membership_id, str(giver), cause="due"))
+        office.work([])
+        assert story.state(heir).balance == 100
+        story.gone_over(giver)
+        story.proved()
+    finally:
+        office.close()
+
+
 def test_a_debt_goes_along(office: Office) -> None:
     story = Story(office)
     giver, heir = story.customer(), story.customer()
@@ -284,4 +360,48 @@ def test_chains_of_mergers_heard_in_any_order_up_to_three_times(office: Office, 
     assert sum(entry.points for entry in redeemed) == -380
     row = office.client.get(f"accounts({last.id})?$select=loy_pointsbalance")
     assert row["loy_pointsbalance"] == CHAIN_TOTAL
+    story.proved()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_mergers_across_tiers_with_redemptions_in_between(office: Office, seed: int) -> None:
+    """Invoices large enough that tiers and multipliers change with whoever owns them."""
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    story = Story(office)
+    alive = [story.customer() for _ in range(4)]
+    redemptions: list[str] = []
+    unpaid: list[str] = []
+    waiting: list[bytes] = []
+    while len(alive) > 1:
+        for _ in range(7):
+            who = chance.choice(alive)
+            match chance.choice(("invoice", "pending", "pay", "redeem", "redeem", "adjust", "void")):
+                case "invoice":
+                    story.invoice(who, chance.choice(("20", "90", "300", "700")))
+                case "pending":
+                    unpaid.append(story.invoice(who, chance.choice(("50", "600")), paid=False))
+                case "pay" if unpaid:
+                    story.pay(unpaid.pop())
+                case "redeem":
+                    redemptions.append(story.redeem(who, chance.choice((100, 500, 1500))))
+                case "adjust":
+                    story.adjust(who, chance.choice((40, 200)))
+                case "void" if redemptions:
+                    wish = chance.choice(redemptions)
+                    if story.redemption(wish)["loy_status"] == RedemptionStatus.COMPLETED.value:
+                        story.void(who, wish)
+            waiting += [event for event in office.events() for _ in range(chance.randint(1, 3))]
+        giver, heir = chance.sample(alive, 2)
+        story.merge(giver, heir)
+        alive.remove(giver)
+        waiting += office.events()
+        chance.shuffle(waiting)
+        heard = chance.randint(0, len(waiting))
+        office.work(waiting[:heard])
+        del waiting[:heard]
+    office.work(waiting)
+    (last,) = alive
+    story.gone_over(*(customer for customer in story.customers if customer != last))
+    assert story.state(last).owed == 0
     story.proved()
