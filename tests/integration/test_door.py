@@ -128,9 +128,9 @@ def same_ids(event: bytes) -> bytes:
     def numbered(found: re.Match[bytes]) -> bytes:
         return places.setdefault(found[0], b"5f0c1b52-0000-4000-8000-%012d" % len(places))
 
-    return re.sub(
-        rb"Date\(\d+", b"Date(1780000000000", re.sub(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", numbered, event)
-    )
+    event = re.sub(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", numbered, event)
+    event = re.sub(rb"Date\(\d+", b"Date(1780000000000", event)
+    return re.sub(rb"INV-\d+-\w+|unq\w+", b"X", event)
 
 
 def test_mutated_events_and_changes_are_read_or_refused_by_name(office: Office, events: list[bytes]) -> None:
@@ -156,7 +156,7 @@ def test_mutated_events_and_changes_are_read_or_refused_by_name(office: Office, 
 def test_a_hostile_event_ends_in_the_log_and_does_not_come_back(office: Office, events: list[bytes]) -> None:
     chance = random.Random(7)
     before = office.client.get("loy_integrationlogs?$select=loy_name")
-    bodies = [mutated(chance, chance.choice(events)) for _ in range(40)]
+    bodies = [mutated(chance, same_ids(chance.choice(events))) for _ in range(40)]
     bodies += [
         b'{"PrimaryEntityName": 1e99999999999999999999}',
         b"",
