@@ -199,6 +199,8 @@ def _choice(schema: Schema, made: Column, body: Json) -> None:
             made.option_set = given["Name"]
         elif "Options" in given:
             made.options = options(given["Options"], "OptionSet.Options")
+    elif given is not None:
+        raise fail("The property 'OptionSet' must be an object.")
     default = body.get("DefaultFormValue")
     if default is not None and default != -1:
         known = schema.option_sets[made.option_set].options if made.option_set else made.options

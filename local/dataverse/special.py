@@ -34,7 +34,8 @@ def handle(env: "Environment", request: "Request", table: Table, options: Option
     elif "sql" in values:
         from local.dataverse import sql_query
 
-        text, rows = sql_query.execute(env.schema, table, run, values["sql"])
+        paging = sql_query.Paging(size, values.get("$skiptoken"), f"{request.base}/{request.path}?{request.query}")
+        text, rows = sql_query.execute(env.schema, table, run, values["sql"], paging)
     elif "$apply" in values:
         text, rows = _apply(env, table, run, options)
     else:
@@ -95,8 +96,6 @@ def _apply(env: "Environment", table: Table, run: Run, options: Options) -> tupl
                 measures = _measures(root, found[1])
         else:
             raise bad_query(f"The transformation '{name[:40]}' of $apply is not supported.")
-    if not groups and not measures:
-        raise bad_query("In $apply a filter must be followed by groupby or aggregate.")
     if options.get("$filter"):
         _filter(root, conditions, literals, options.get("$filter") or "", options)
     order = []

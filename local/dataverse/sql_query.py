@@ -1,9 +1,12 @@
 """The read-only SQL of the Web API (`?sql=`): parsed by sqlglot, checked against what Dataverse allows, run as our own SQL."""
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote, unquote
 
 import sqlglot
+from defusedxml.ElementTree import ParseError, fromstring
 from sqlglot import exp
 
 from local.dataverse.conditions import Inputs, bind_literal, condition
@@ -12,7 +15,7 @@ from local.dataverse.filters import Scope
 from local.dataverse.model import Column, Schema, Table
 from local.dataverse.odata import Literals
 from local.dataverse.projection import Run
-from local.dataverse.queries import PAGE
+from local.dataverse.queries import PAGE, next_link
 from local.dataverse.security import visible
 from local.dataverse.storage import quoted
 from local.dataverse.tabular import Group, Measure, Selection, aggregate, envelope, new_scope, texts
@@ -134,7 +137,33 @@ def _parsed(text: str) -> exp.Select:
     return select
 
 
-def execute(schema: Schema, table: Table, run: Run, text: str) -> tuple[str, int]:
+@dataclass(slots=True, frozen=True)
+class Paging:
+    """Which rows are wanted. `size`: rows of a page; `token`: the $skiptoken; `url`: what the next link repeats."""
+
+    size: int | None
+    token: str | None
+    url: str
+
+    @property
+    def start(self) -> int:
+        """Rows that earlier pages held."""
+        if self.token is None:
+            return 0
+        try:
+            inner = fromstring(unquote(unquote(fromstring(self.token).get("pagingcookie", ""))))
+            return max(0, int(inner.get("rows", "")[:9]))
+        except (ParseError, ValueError):
+            raise Fault(400, "0x80040203", "The paging cookie is malformed.") from None
+
+    @staticmethod
+    def cookie(rows: int, size: int) -> str:
+        number = -(-rows // size)
+        twice = quote(quote(f'<cookie page="{number}" rows="{rows}"></cookie>', safe=""), safe="")
+        return f'<cookie pagenumber="{number + 1}" pagingcookie="{twice}" istracking="False" />'
+
+
+def execute(schema: Schema, table: Table, run: Run, text: str, paging: Paging) -> tuple[str, int]:
     """(JSON of the answer, number of rows)."""
     select = _parsed(text)
     source = select.args.get("from_") or select.args.get("from")
@@ -157,7 +186,7 @@ def execute(schema: Schema, table: Table, run: Run, text: str) -> tuple[str, int
     aggregated = any(isinstance(item.unalias(), exp.AggFunc) for item in select.expressions)
     if aggregated or select.args.get("group") is not None:
         return _grouped(statement, select, conditions, limit)
-    return _plain(statement, select, conditions, limit, offset)
+    return _plain(statement, select, conditions, limit, offset, paging)
 
 
 def _join(statement: Statement, select: exp.Select) -> None:
@@ -201,7 +230,7 @@ def _order(select: exp.Select) -> list[tuple[exp.Expression, bool]]:
 
 
 def _plain(
-    statement: Statement, select: exp.Select, conditions: list[str], limit: int | None, offset: int
+    statement: Statement, select: exp.Select, conditions: list[str], limit: int | None, offset: int, paging: Paging
 ) -> tuple[str, int]:
     root, selection, run, schema = statement.root, statement.selection, statement.run, statement.schema
     table = root.table
@@ -220,19 +249,27 @@ def _plain(
     for node, descending in _order(select):
         scope, column = statement.column(node)
         terms.append(scope.sql(column) + (" DESC" if descending else ""))
-    if not distinct:
-        terms.append(f"t0.{quoted(table.primary_id)}")
+    if distinct:
+        terms += [str(place) for place in range(1, len(selection.sql) + 1)]
+    else:  # pages need a total order
+        terms += [scope.sql(scope.table.columns[scope.table.primary_id]) for scope in statement.scopes.values()]
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     order = f" ORDER BY {', '.join(terms)}" if terms else ""
-    size = min(limit if limit is not None else PAGE, PAGE)
+    size = min(limit if limit is not None else paging.size or PAGE, PAGE)
+    start = paging.start
     sql = (
         f"SELECT {'DISTINCT ' if distinct else ''}{', '.join(selection.sql)} FROM {quoted(table.name)} t0 "
-        f"{' '.join(statement.joins)}{where}{order} LIMIT {size} OFFSET {offset}"
+        f"{' '.join(statement.joins)}{where}{order} LIMIT {size + 1} OFFSET {offset + start}"
     )
     inputs = Inputs(statement.literals, run.now, run.caller.user, run.caller.business_unit, run.caller.teams)
     rows = run.connection.execute(sql, root.parameters.values(inputs)).fetchall()
+    extra = []
+    if len(rows) > size:
+        rows = rows[:size]
+        if limit is None:
+            extra.append(f'"@odata.nextLink":{json.dumps(next_link(paging.url, paging.cookie(start + size, size)))}')
     shown = texts(run, schema, selection.outputs, rows, None if distinct else 1)
-    return envelope(run.base, table.set_name, ",".join(o.name for o in selection.outputs), shown), len(rows)
+    return envelope(run.base, table.set_name, ",".join(o.name for o in selection.outputs), shown, extra), len(rows)
 
 
 def _grouped(statement: Statement, select: exp.Select, conditions: list[str], limit: int | None) -> tuple[str, int]:

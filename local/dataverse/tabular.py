@@ -164,6 +164,8 @@ def aggregate(
     joins: str = "",
 ) -> list[str]:  # fmt: skip
     """Grouped rows as JSON. Refuses more than 50,000 source rows, as Dataverse does."""
+    if not groups and not measures:
+        raise bad_query("An aggregation must group by a column or aggregate one.")
     inputs = Inputs(literals, run.now, run.caller.user, run.caller.business_unit, run.caller.teams)
     source = f"{quoted(root.table.name)} {root.alias} {joins or ' '.join(root.joins)}"
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""

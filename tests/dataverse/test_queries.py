@@ -98,6 +98,7 @@ def test_filters(filled: Dataverse, condition: str, expected: str) -> None:
         "$filter=not Microsoft.Dynamics.CRM.Today(PropertyName='createdon')",
         "$apply=nonsense",
         "$apply=filter(revenue gt 1)",
+        "fetchXml=<fetch aggregate='true'><entity name='account'/></fetch>",
         "$apply=groupby((numberofemployees),aggregate($count as n))&$orderby=n desc",
         "$filter=name in ()",
         "$top=\u00b2",
@@ -312,6 +313,21 @@ def test_sql(filled: Dataverse) -> None:
     )
     assert rows[0] == {"numberofemployees": 0, "n": 3, "total": 900}
     assert len(sql(filled, "SELECT DISTINCT numberofemployees FROM account")) == 3
+
+
+def test_sql_is_paged(filled: Dataverse) -> None:
+    text = "SELECT a.name, c.lastname FROM account a JOIN contact c ON c.parentcustomerid = a.accountid ORDER BY a.name"
+    whole = [(row["name"], row["lastname"]) for row in filled.ok("GET", f"accounts?sql={quote(text)}")["value"]]
+    assert len(whole) == 21
+    url, seen, links = f"accounts?sql={quote(text)}", [], []
+    while url:
+        page = filled.ok("GET", url, Prefer="odata.maxpagesize=8")
+        seen += [(row["name"], row["lastname"]) for row in page["value"]]
+        url = page.get("@odata.nextLink", "")
+        links.append(url)
+    assert seen == whole
+    assert (len(links), len(set(links))) == (3, 3)
+    filled.fails(400, "0x80040203", "GET", f"accounts?sql={quote(text)}&$skiptoken=rubbish")
 
 
 @pytest.mark.parametrize(
