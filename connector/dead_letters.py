@@ -30,7 +30,7 @@ ROUNDS = 3
 _ROUND, _SENT_ON = "LoyaltyRound", "LoyaltySentOn"
 _OF_THE_SERVICE = ("DeadLetterReason", "DeadLetterErrorDescription")
 _AT_ONCE = 50
-_PATIENCE = 3.0  # seconds to wait for a message before a dead-letter queue counts as empty
+_PATIENCE = 10.0  # seconds for a message that is there to arrive; opening the link counts
 
 
 @dataclass(slots=True)
@@ -116,7 +116,9 @@ class DeadLetters:
             self._bus.get_queue_receiver(queue, sub_queue=ServiceBusSubQueue.DEAD_LETTER) as receiver,
             self._bus.get_queue_sender(queue) as sender,
         ):
-            while messages := receiver.receive_messages(_AT_ONCE, max_wait_time=_PATIENCE):
+            # Looking is answered at once; receiving from an empty queue would wait.
+            while receiver.peek_messages(1, sequence_number=1):
+                messages = receiver.receive_messages(_AT_ONCE, max_wait_time=_PATIENCE)
                 fresh = [message for message in messages if _properties(message).get(_SENT_ON) != stamp]
                 for message in fresh:
                     number = int(_properties(message).get(_ROUND, 0)) + 1
@@ -131,8 +133,8 @@ class DeadLetters:
                 returned = [message for message in messages if message not in fresh]
                 for message in returned:
                     receiver.abandon_message(message)
-                if returned:
-                    # What we sent is here again already: that is for the next round.
+                if returned or not messages:
+                    # What we sent is here again already, or somebody else holds the rest: that is for the next round.
                     return
 
     def _parked(self, queue: str, message: ServiceBusReceivedMessage) -> list[Upsert]:
