@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 _HIDDEN = "[hidden]"
+_LONGEST = 20_000  # characters of a message or a traceback; no handler takes much more, and redacting has its price
 _SECRETS = [
     (re.compile(pattern, re.IGNORECASE), replacement)
     for pattern, replacement in (
@@ -23,8 +24,8 @@ _SECRETS = [
             rf"\1\2{_HIDDEN}",
         ),
         (r"([?&]code=)[^\s&'\"]+", rf"\1{_HIDDEN}"),
-        (r"\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?", _HIDDEN),
-        (r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+", "[e-mail]"),
+        (r"\beyJ[\w-]{8,2000}\.[\w-]+(?:\.[\w-]*)?", _HIDDEN),
+        (r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+", "[e-mail]"),
     )
 ]
 _about: contextvars.ContextVar[dict[str, str] | None] = contextvars.ContextVar("about", default=None)
@@ -56,10 +57,11 @@ def install(secrets: Iterable[str] = (), *, as_json: bool = False) -> None:
 
     def factory(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = _plain_factory(*args, **kwargs)
-        message = _one_line(redact(_message(record), known))
+        message = _one_line(redact(_message(record)[:_LONGEST], known))
         if record.exc_info and record.exc_info[0]:
             # A formatter takes this text instead of formatting the exception itself.
-            record.exc_text = redact("".join(traceback.format_exception(*record.exc_info)), known).rstrip()
+            text = "".join(traceback.format_exception(*record.exc_info))
+            record.exc_text = redact(text[-_LONGEST:], known).rstrip()
         fields = _about.get() or {}
         if as_json:
             line = {"level": record.levelname, "logger": record.name, "message": message, **fields}

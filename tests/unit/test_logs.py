@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -97,3 +98,14 @@ def test_a_line_whose_arguments_do_not_fit_is_kept(lines: pytest.LogCaptureFixtu
     logs.install()
     logging.getLogger("loyalty").info("%s and %s", "one")
     assert "one" in lines.records[0].getMessage()
+
+
+@pytest.mark.parametrize(
+    "piece", ["a", "eyJ-", "bearer ", "password=", "a@", "x.y@z.", "code=&", "\n", "SharedAccessKey"]
+)
+def test_a_hostile_line_costs_no_more_than_a_long_one(lines: pytest.LogCaptureFixture, piece: str) -> None:
+    logs.install()
+    started = time.process_time()
+    logging.getLogger("loyalty").warning("%s", piece * (2_000_000 // len(piece)))
+    assert time.process_time() - started < 2
+    assert len(lines.records[0].getMessage()) <= 100_000
