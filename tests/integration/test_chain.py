@@ -111,7 +111,7 @@ def test_deleted_invoices_deleted_and_merged_customers(chain: Chain) -> None:
         },
     )
     wait_until(lambda: chain.member(master).state.pending_points == 500, about="points after the merger")
-    assert chain.log_of(early)[-1]["loy_outcome"] == OUTCOME[Outcome.APPLIED]
+    assert OUTCOME[Outcome.APPLIED] in {row["loy_outcome"] for row in chain.log_of(early)}
     late = chain.invoice(merged, "10.00")
     chain.settle()
     assert chain.member(merged).state.total == 0
