@@ -29,6 +29,12 @@ def wait_until(condition, timeout: float = 20, about: str = "the condition"):
     return value
 
 
+def _hear_signals() -> None:
+    """Whoever runs the tests in the background may have told them to ignore these, and children inherit it."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Child:
     """`python -m local ARGUMENTS` with its output at hand. Ends with the `with` block, by pid."""
 
@@ -40,6 +46,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=_hear_signals,
         )
         self.lines: list[str] = []
         self._reader_done = threading.Event()
