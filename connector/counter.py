@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from connector.dataverse import Create, DataverseClient, DuplicateKey, DuplicateRecord, NotFound
+from connector.dataverse import Create, DataverseClient, DuplicateKey, DuplicateRecord, Get, NotFound
 from connector.dataverse.odata import bind, guid
 from connector.identity import Customer, derived_id
 from connector.loyalty.codes import parse_code
@@ -109,10 +109,10 @@ class Counter:
             f"loy_entries?$select={ledger.ENTRY}&$filter=_loy_membershipid_value eq {customer.membership_id}"
             f"&$orderby=loy_sequence desc&$top={RECENT}"
         )
-        row, member, entries = (
-            self._client.get(f"{customer.entity_set}({customer.id})?$select={customers.select(customer)}"),
-            self._client.get(ledger.membership_path(customer)),
-            self._client.get(entries_path),
+        row, member, entries = self._client.read(
+            Get(f"{customer.entity_set}({customer.id})?$select={customers.select(customer)}"),
+            Get(ledger.membership_path(customer)),
+            Get(entries_path),
         )
         if row is None and member is None:
             raise Refused(404, "not_found", f"There is no {customer.table} with this id.", "id")

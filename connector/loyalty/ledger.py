@@ -67,32 +67,20 @@ class Movements:
         """Compact JSON with sorted keys; parts that move nothing are left out."""
         return _dumps(
             {
-                "lots": {day.isoformat(): points for day, points in self.lots.items()},
                 "pending": dict(self.pending),
                 "spendable_on": {document: day and day.isoformat() for document, day in self.spendable_on.items()},
-                "owed": self.owed,
-                "spend": {month: _money(amount) for month, amount in self.spend.items()},
-                "earned": dict(self.earned),
-                "latest": self.latest and [_instant(self.latest[0]), self.latest[1]],
-                "tier": self.tier,
-                "since": self.since and self.since.isoformat(),
+                **_common(self),
             }
         )
 
     @classmethod
     def from_json(cls, text: str) -> "Movements":
         raw = json.loads(text)
-        latest = raw.get("latest")
         return cls(
-            lots={date.fromisoformat(day): points for day, points in raw.get("lots", {}).items()},
             pending=raw.get("pending", {}),
             spendable_on={d: day and date.fromisoformat(day) for d, day in raw.get("spendable_on", {}).items()},
-            owed=raw.get("owed", 0),
-            spend={month: Decimal(amount) for month, amount in raw.get("spend", {}).items()},
-            earned=raw.get("earned", {}),
-            latest=(datetime.fromisoformat(latest[0]), latest[1]) if latest else None,
             tier=raw.get("tier"),
-            since=date.fromisoformat(raw["since"]) if raw.get("since") else None,
+            **_common_of(raw),
         )
 
 
@@ -220,37 +208,25 @@ class State:
     def to_json(self) -> str:
         return _dumps(
             {
-                "lots": {day.isoformat(): points for day, points in self.lots.items()},
                 "pending": {
                     d: [p.points, p.spendable_on and p.spendable_on.isoformat()] for d, p in self.pending.items()
                 },
-                "owed": self.owed,
-                "spend": {month: _money(amount) for month, amount in self.spend.items()},
-                "earned": dict(self.earned),
-                "latest": self.latest and [_instant(self.latest[0]), self.latest[1]],
-                "tier": self.tier,
-                "since": self.since and self.since.isoformat(),
+                **_common(self),
             }
         )
 
     @classmethod
     def from_json(cls, text: str, sequence: int, last_hash: str) -> "State":
         raw = json.loads(text)
-        latest = raw.get("latest")
         return cls(
             sequence=sequence,
             last_hash=last_hash,
-            lots={date.fromisoformat(day): points for day, points in raw.get("lots", {}).items()},
             pending={
                 d: Pending(points, date.fromisoformat(day) if day else None)
                 for d, (points, day) in raw.get("pending", {}).items()
             },
-            owed=raw.get("owed", 0),
-            spend={month: Decimal(amount) for month, amount in raw.get("spend", {}).items()},
-            earned=raw.get("earned", {}),
-            latest=(datetime.fromisoformat(latest[0]), latest[1]) if latest else None,
             tier=raw.get("tier", ""),
-            since=date.fromisoformat(raw["since"]) if raw.get("since") else None,
+            **_common_of(raw),
         )
 
 
@@ -300,6 +276,32 @@ class Journal:
         entry = replace(entry, hash=entry.digest())
         self.state = self.state.after(entry)
         self.entries.append(entry)
+
+
+def _common(part: "Movements | State") -> dict[str, Any]:
+    """What movements and states write alike."""
+    return {
+        "lots": {day.isoformat(): points for day, points in part.lots.items()},
+        "owed": part.owed,
+        "spend": {month: _money(amount) for month, amount in part.spend.items()},
+        "earned": dict(part.earned),
+        "latest": part.latest and [_instant(part.latest[0]), part.latest[1]],
+        "tier": part.tier,
+        "since": part.since and part.since.isoformat(),
+    }
+
+
+def _common_of(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `_common`, but for the tier: movements may lack one."""
+    latest, since = raw.get("latest"), raw.get("since")
+    return {
+        "lots": {date.fromisoformat(day): points for day, points in raw.get("lots", {}).items()},
+        "owed": raw.get("owed", 0),
+        "spend": {month: Decimal(amount) for month, amount in raw.get("spend", {}).items()},
+        "earned": raw.get("earned", {}),
+        "latest": (datetime.fromisoformat(latest[0]), latest[1]) if latest else None,
+        "since": date.fromisoformat(since) if since else None,
+    }
 
 
 def month_of(day: date) -> str:
