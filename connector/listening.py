@@ -8,6 +8,7 @@ from connector.bus.change import TABLES, Change, ChangeError, Subject
 from connector.dataverse import DataverseClient, Get
 from connector.dataverse.context import ContextError, ExecutionContext, Reference, parse
 from connector.logs import about
+from connector.rows.choices import AdjustmentStatus
 from connector.rows.log import unreadable_write
 
 _log = logging.getLogger("loyalty.events")
@@ -80,6 +81,8 @@ def _changes(context: ExecutionContext) -> list[Change]:
     subject = _SUBJECTS.get(context.table)
     if subject not in _CUSTOMER:
         raise ContextError("PrimaryEntityName", f"no change follows from {context.table}")
+    if subject is Subject.ADJUSTMENT and context.message_name == "Update" and not _approved(context):
+        return []
     return [
         Change.about(
             subject,
@@ -90,6 +93,11 @@ def _changes(context: ExecutionContext) -> list[Change]:
         )
         for customer in sorted(_customers(context, _CUSTOMER[subject]), key=str)
     ]
+
+
+def _approved(context: ExecutionContext) -> bool:
+    """Whether an adjustment's status may have become Approved. Our own answers change it too, and need no look."""
+    return bool(context.target.get("loy_status", AdjustmentStatus.APPROVED) == AdjustmentStatus.APPROVED)
 
 
 def _merged(context: ExecutionContext) -> Change:

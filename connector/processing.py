@@ -81,7 +81,7 @@ class Processor:
                 refusal = error
                 continue
             except (Conflict, NotFound):
-                if case.decision.outcome is not Outcome.NOTHING:
+                if case.decision.outcome is not Outcome.NOTHING or case.answers:
                     with self._lock:
                         self.conflicts += 1
                     behind = True

@@ -41,14 +41,18 @@ class Office:
         self, home: Path, program: str = "CJ", clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         self.environment = Environment(home / "dataverse.db")
-        ensure_user(self.environment, f"# {_CLIENT_ID}", application=_CLIENT_ID)
-        application = Application(self.environment, lambda header: Identity(_CLIENT_ID, None), url=URL)
-        self.client = DataverseClient(URL, _Tokens(), adapter=DataverseAdapter(application), requests_per_second=1e6)
+        self.client = self.client_of(_CLIENT_ID)
         self._install(program)
         self.now = clock
         self.sent: list[Change] = []
         self.listener = Listener(self.client, self.sent.extend, clock)
         self.processor = Processor(Store(self.client, clock), Programs(self.client, program), self.sent.extend, clock)
+
+    def client_of(self, application_id: str) -> DataverseClient:
+        """A client for one more user of the environment, an application with every right."""
+        ensure_user(self.environment, f"# {application_id}", application=application_id)
+        application = Application(self.environment, lambda header: Identity(application_id, None), url=URL)
+        return DataverseClient(URL, _Tokens(), adapter=DataverseAdapter(application), requests_per_second=1e6)
 
     def _install(self, program: str) -> None:
         """Tables, keys and steps by our own installer; keys are built by the environment's jobs, as in the cloud."""

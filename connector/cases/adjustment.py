@@ -2,39 +2,57 @@
 
 from datetime import datetime
 
+from connector.cases.asking import answer_in_ledger, passed_on, take_up
 from connector.cases.case import Case, Request
 from connector.dataverse import Update
 from connector.identity import Customer
 from connector.loyalty.decisions import nothing
-from connector.loyalty.redemptions import Adjustment, answered_before, decide_adjustment
-from connector.rows import customers, ledger, wishes
+from connector.loyalty.program import Program
+from connector.loyalty.redemptions import Adjustment, decide_adjustment
+from connector.rows import customers, wishes
 from connector.rows.choices import AdjustmentStatus
-from connector.store import Store, entries_of, entry_by_key_path
+from connector.rows.values import Row
+from connector.store import Store
+
+_OPEN = (AdjustmentStatus.REQUESTED, AdjustmentStatus.APPROVED)
 
 
 def adjustment_case(store: Store, request: Request, customer: Customer, now: datetime) -> Case:
     adjustment_id = request.change.row
-    member, row = store.read(ledger.membership_path(customer), wishes.adjustment_path(adjustment_id))
-    membership = ledger.membership_of(customer, member)
-    if row is None:
-        return Case(nothing(membership.state, "The adjustment was deleted before it was decided."))
-    if row["loy_status"] != AdjustmentStatus.REQUESTED:
-        return Case(nothing(membership.state, "The adjustment was decided before."))
-    if request.behind:
-        membership = store.caught_up(membership)
+    asked = take_up(store, request, customer, wishes.adjustment_path(adjustment_id), "adjustment", _OPEN)
+    if isinstance(asked, Case):
+        return asked
+    membership, row = asked.membership, asked.row
     facts = customers.expanded_customer(row, "loy_CustomerId", "loy_customerid")
     if facts.customer != customer:
-        return Case(
-            nothing(membership.state, "Passed on to the adjustment's customer."), forward=(str(facts.customer),)
+        return passed_on(membership.state, "adjustment", facts.customer)
+    path, etag = f"loy_adjustments({adjustment_id})", row["@odata.etag"]
+    state = membership.state
+    decision = answer_in_ledger(store, request, customer, state, f"adjustment:{adjustment_id}", now)
+    why = None if decision else _needs_second_person(request.program, row)
+    if why:
+        waiting = Update(path, wishes.adjustment_waits(why), if_match=etag)
+        return Case(nothing(state, why), membership, facts, (waiting,))
+    if decision is None:
+        approved_by = row["_modifiedby_value"] if row["loy_status"] == AdjustmentStatus.APPROVED else None
+        wish = Adjustment(
+            adjustment_id, row["loy_points"], row["loy_reason"] or "", row["loy_lifetimemonths"], approved_by
         )
-    wish = Adjustment(adjustment_id, row["loy_points"], row["loy_reason"] or "", row["loy_lifetimemonths"])
-    found = store.read(entry_by_key_path(f"adjustment:{adjustment_id}"))[0] if request.attempt else []
-    before = entries_of(customer, found)
-    decision = (
-        answered_before(membership.state, before[0], now)
-        if before
-        else decide_adjustment(request.program, str(customer), membership.state, wish, now, facts.since)
-    )
-    columns = wishes.adjustment_answer(decision, now)
-    answer = Update(f"loy_adjustments({adjustment_id})", columns, if_match=row["@odata.etag"])
+        decision = decide_adjustment(request.program, str(customer), state, wish, now, facts.since)
+    answer = Update(path, wishes.adjustment_answer(decision, now), if_match=etag)
     return Case(decision, membership, facts, (answer,))
+
+
+def _needs_second_person(program: Program, row: Row) -> str | None:
+    """Why an adjustment above the programme's limit must wait; None when it may be decided.
+
+    Whoever wrote the row last is the one who approved it: an edit after the approval asks for another.
+    """
+    limit = program.adjustment_limit
+    if limit is None or abs(row["loy_points"]) <= limit:
+        return None
+    if row["loy_status"] != AdjustmentStatus.APPROVED:
+        return f"More than {limit} points: a second person must set the status to Approved."
+    if row["_modifiedby_value"] == row["_createdby_value"]:
+        return f"More than {limit} points: somebody else than who asked for them must set the status to Approved."
+    return None

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+from connector.cases.asking import answer_in_ledger, passed_on, take_up
 from connector.cases.case import Case, Request
 from connector.dataverse import Update
 from connector.identity import Customer
@@ -13,28 +14,28 @@ from connector.loyalty.redemptions import Redemption, Void, answered_before, dec
 from connector.rows import customers, ledger, wishes
 from connector.rows.choices import RedemptionStatus, RedemptionType
 from connector.rows.values import Row, Unusable
-from connector.store import Store, document_entries_path, entries_of, entry_by_key_path, entry_path
+from connector.store import Store, document_entries_path, entries_of, entry_path
 
 
 def redemption_case(store: Store, request: Request, customer: Customer, now: datetime) -> Case:
-    redemption_id = request.change.row
-    member, row = store.read(ledger.membership_path(customer), wishes.redemption_path(redemption_id))
-    membership = ledger.membership_of(customer, member)
-    if row is None:
-        return Case(nothing(membership.state, "The redemption was deleted before it was decided."))
-    if row["loy_status"] != RedemptionStatus.REQUESTED:
-        return Case(nothing(membership.state, "The redemption was decided before."))
-    if request.behind:
-        membership = store.caught_up(membership)
+    asked = take_up(
+        store,
+        request,
+        customer,
+        wishes.redemption_path(request.change.row),
+        "redemption",
+        (RedemptionStatus.REQUESTED,),
+    )
+    if isinstance(asked, Case):
+        return asked
+    membership, row = asked.membership, asked.row
     try:
         facts = customers.expanded_customer(row, "loy_CustomerId", "loy_customerid")
     except Unusable as error:
         decision = rejected(membership.state, 0, error.reason, error.field, str(error))
         return Case(decision, membership, None, (_answer(row, decision, now),))
     if facts.customer != customer:
-        return Case(
-            nothing(membership.state, "Passed on to the redemption's customer."), forward=(str(facts.customer),)
-        )
+        return passed_on(membership.state, "redemption", facts.customer)
     if row["loy_type"] == RedemptionType.VOID:
         decision, others = _void(store, request, customer, membership.state, row, now)
     else:
@@ -52,16 +53,14 @@ def ownerless_redemption_case(store: Store, request: Request, now: datetime) -> 
     except Unusable as error:
         decision = rejected(State(), 0, error.reason, error.field, str(error))
         return Case(decision, answers=(_answer(row, decision, now),))
-    return Case(nothing(State(), "Passed on to the redemption's customer."), forward=(str(facts.customer),))
+    return passed_on(State(), "redemption", facts.customer)
 
 
 def _redeem(store: Store, request: Request, customer: Customer, state: State, row: Row, now: datetime) -> Decision:
-    """After a conflict the ledger is asked first: a row that somebody set back to *Requested* gets its old answer again."""
     redemption_id = request.change.row
-    if request.attempt:
-        (found,) = store.read(entry_by_key_path(f"redemption:{redemption_id}"))
-        for entry in found:  # in whichever ledger: the row may have come from a customer who was merged
-            return answered_before(state, ledger.entry_of(customer, entry), now)
+    before = answer_in_ledger(store, request, customer, state, f"redemption:{redemption_id}", now)
+    if before:
+        return before
     wish = Redemption(redemption_id, row["loy_points"], row["loy_description"] or "", request.attempt)
     return decide_redemption(request.program, str(customer), state, wish, now)
 

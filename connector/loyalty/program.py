@@ -64,7 +64,10 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """`rules` in order of `valid_from`; `tiers` in order of rank, the first being the one everybody starts in."""
+    """`rules` in order of `valid_from`; `tiers` in order of rank, the first being the one everybody starts in.
+
+    An adjustment of more than `adjustment_limit` points needs a second person; None: none does.
+    """
 
     code: str
     rules: tuple[EarnRule, ...]
@@ -76,6 +79,7 @@ class Program:
     courtesy_days: int = 30
     point_value: Decimal = Decimal("0.01")
     minimum_redemption: int = 1
+    adjustment_limit: int | None = None
     writes_rating: bool = True
     currencies: frozenset[str] = frozenset()
     notice_kinds: frozenset[str] = frozenset()

@@ -36,12 +36,16 @@ class Void:
 
 @dataclass(frozen=True, slots=True)
 class Adjustment:
-    """Points given or taken by a person or workflow; `lifetime_months` None means the programme's."""
+    """Points given or taken by a person or workflow; `lifetime_months` None means the programme's.
+
+    `approved_by` is the second person, where one was needed.
+    """
 
     id: str
     points: int
     reason: str
     lifetime_months: int | None = None
+    approved_by: str | None = None
 
 
 def decide_redemption(program: Program, customer: str, state: State, wish: Redemption, now: datetime) -> Decision:
@@ -135,6 +139,8 @@ def decide_adjustment(
         since=since if first else None,
     )
     explanation: Mapping[str, Any] = {"reason": wish.reason}
+    if wish.approved_by:
+        explanation = {**explanation, "approved_by": wish.approved_by}
     journal = Journal(customer, state)
     journal.append(
         Kind.ADJUST,

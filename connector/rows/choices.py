@@ -38,6 +38,7 @@ class AdjustmentStatus(IntEnum):
     COMPLETED = _FIRST + 1
     REJECTED = _FIRST + 2
     AWAITING_APPROVAL = _FIRST + 3
+    APPROVED = _FIRST + 4
 
 
 class NoticeStatus(IntEnum):

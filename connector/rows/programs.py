@@ -13,7 +13,7 @@ from connector.rows.values import Row, Unusable, day, decimal, integer
 _KEPT_SECONDS = 60.0
 _PROGRAM = (
     "loy_programid,loy_code,loy_spendableon,loy_spendabledays,loy_lifetimemonths,loy_expiryrounding,loy_courtesydays,"
-    "loy_pointvalue,loy_minimumredemption,loy_writesrating,loy_currencies,loy_noticekinds"
+    "loy_pointvalue,loy_minimumredemption,loy_adjustmentlimit,loy_writesrating,loy_currencies,loy_noticekinds"
 )
 _RULE = "loy_version,loy_validfrom,loy_pointsperunit,loy_excludedcategories"
 _TIER = (
@@ -71,6 +71,7 @@ def program_of(row: Row, rules: list[Row], tiers: list[Row]) -> Program:
         courtesy_days=integer(row, "loy_courtesydays"),
         point_value=decimal(row, "loy_pointvalue"),
         minimum_redemption=integer(row, "loy_minimumredemption", 1),
+        adjustment_limit=row.get("loy_adjustmentlimit"),
         writes_rating=bool(row["loy_writesrating"]),
         currencies=_listed(row.get("loy_currencies")),
         notice_kinds=_listed(row.get("loy_noticekinds")),

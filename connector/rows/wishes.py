@@ -12,7 +12,9 @@ REDEMPTION = (
     "loy_requestid,loy_type,loy_points,loy_voidscode,loy_description,loy_channel,loy_status,loy_transactioncode,loy_reason,"
     "loy_reasoncode,loy_value,loy_balanceafter,loy_decidedon,createdon,_loy_customerid_value"
 )
-_ADJUSTMENT = "loy_points,loy_reason,loy_lifetimemonths,loy_status,_loy_customerid_value"
+_ADJUSTMENT = (
+    "loy_points,loy_reason,loy_lifetimemonths,loy_status,_loy_customerid_value,_createdby_value,_modifiedby_value"
+)
 
 
 def redemption_path(redemption_id: str) -> str:
@@ -47,3 +49,8 @@ def adjustment_answer(decision: Decision, now: datetime) -> dict[str, Any]:
         "loy_decidedon": now.replace(microsecond=0),
         "loy_message": decision.message,
     }
+
+
+def adjustment_waits(message: str) -> dict[str, Any]:
+    """What the connector writes on an adjustment that a second person must approve."""
+    return {"loy_status": AdjustmentStatus.AWAITING_APPROVAL.value, "loy_message": message}

@@ -1,0 +1,53 @@
+"""How a row that asks for something (a redemption, a void, an adjustment) is taken up, whatever it asks for."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from connector.cases.case import Case, Request
+from connector.identity import Customer
+from connector.loyalty.decisions import Decision, nothing
+from connector.loyalty.ledger import State
+from connector.loyalty.redemptions import answered_before
+from connector.rows import ledger
+from connector.rows.ledger import Membership
+from connector.rows.values import Row
+from connector.store import Store, entry_by_key_path
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A row that still waits for its answer, and the membership as it is now."""
+
+    membership: Membership
+    row: Row
+
+
+def take_up(
+    store: Store, request: Request, customer: Customer, path: str, noun: str, open_in: tuple[int, ...]
+) -> Asked | Case:
+    """The row to decide; a finished case when it is gone or in none of the statuses that ask for a decision."""
+    member, row = store.read(ledger.membership_path(customer), path)
+    membership = ledger.membership_of(customer, member)
+    if row is None:
+        return Case(nothing(membership.state, f"The {noun} was deleted before it was decided."))
+    if row["loy_status"] not in open_in:
+        return Case(nothing(membership.state, f"The {noun} was decided before."))
+    return Asked(store.caught_up(membership) if request.behind else membership, row)
+
+
+def passed_on(state: State, noun: str, owner: Customer) -> Case:
+    return Case(nothing(state, f"Passed on to the {noun}'s customer."), forward=(str(owner),))
+
+
+def answer_in_ledger(
+    store: Store, request: Request, customer: Customer, state: State, key: str, now: datetime
+) -> Decision | None:
+    """After a conflict the ledger is asked first: a row that somebody set back to *Requested* gets its old answer again.
+
+    In whichever ledger: the row may have come from a customer who was merged.
+    """
+    if request.attempt:
+        (found,) = store.read(entry_by_key_path(key))
+        for entry in found:
+            return answered_before(state, ledger.entry_of(customer, entry), now)
+    return None
