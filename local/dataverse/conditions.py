@@ -241,19 +241,23 @@ def date_condition(sql: str, column: Column, name: str, indexes: list[int], para
     if len(indexes) != wanted:
         raise bad_query(f"The condition '{name}' takes {wanted} value(s).")
 
-    def low(inputs: Inputs) -> Sql:
+    def low(inputs: Inputs) -> str:
         moment = bounds(inputs)[0]
-        return None if moment is None else text(moment)
+        return "" if moment is None else text(moment)
 
-    def high(inputs: Inputs) -> Sql:
+    def high(inputs: Inputs) -> str:
         moment = bounds(inputs)[1]
         if moment is None:
-            return None
+            return HIGHEST
         # a bound within a day counts that day for columns that hold whole days
         return text(moment + _DAY if day_only and moment.time() != datetime.time() else moment)
 
-    first, last = parameters.add(low), parameters.add(high)
-    return f"({sql} IS NOT NULL AND ({first} IS NULL OR {sql} >= {first}) AND ({last} IS NULL OR {sql} < {last}))"
+    return f"({sql} >= {parameters.add(low)} AND {sql} < {parameters.add(high)})"
+
+
+def is_range(name: str) -> bool:
+    """Whether a condition of that name is one of `date_condition`'s, which hold between two dates."""
+    return _arity(name) is not None
 
 
 def _arity(name: str) -> int | None:

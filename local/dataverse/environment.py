@@ -66,6 +66,8 @@ class Environment:
         found = reader.execute('SELECT 1 FROM "#metadata" LIMIT 1').fetchone()
         if found:
             self._load_schema()
+            with self.storage.writing():
+                self.storage.index_all(self.schema.tables.values())
         else:
             from local.dataverse.provisioning import provision
 

@@ -73,6 +73,11 @@ class Column:
         return self.type not in {"Virtual"}
 
     @property
+    def indexed_date(self) -> bool:
+        """Dates that were added to a table have an index (see `Storage.index`)."""
+        return self.type == "DateTime" and self.custom
+
+    @property
     def property_name(self) -> str:
         """The name in JSON."""
         return f"_{self.name}_value" if self.type in LOOKUPS else self.name

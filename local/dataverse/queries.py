@@ -1,5 +1,6 @@
 """Reading rows: query options, pages with cookies, counts, single rows, navigation. Answers are JSON text."""
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,18 +9,31 @@ from xml.sax.saxutils import quoteattr
 
 from defusedxml.ElementTree import ParseError, fromstring
 
-from local.dataverse.conditions import Inputs, Parameters
+from local.dataverse.conditions import Inputs, Parameters, fetch_name, is_range
 from local.dataverse.errors import Fault, bad_query
 from local.dataverse.filters import Scope
 from local.dataverse.model import LOOKUPS, Column, Schema, Table
-from local.dataverse.odata import Literals, Tokens, parse_filter, parse_order, tokenize
+from local.dataverse.odata import (
+    Compare,
+    Condition,
+    Literal,
+    Literals,
+    Logic,
+    Node,
+    Path,
+    Tokens,
+    parse_filter,
+    parse_order,
+    tokenize,
+)  # fmt: skip
 from local.dataverse.projection import Projection, Row, Run, compile_projection
 from local.dataverse.security import visible
-from local.dataverse.storage import quoted
+from local.dataverse.storage import index_name, quoted
 from local.dataverse.values import Sql, literal, renderer
 
 PAGE = 5000
 COUNT_LIMIT = 5000
+_FEW = 20_000
 _OPTIONS = frozenset({
     "$select", "$filter", "$orderby", "$top", "$expand", "$count", "$apply", "$skiptoken", "$deltatoken",
     "fetchXml", "savedQuery", "userQuery", "sql", "$id", "tag", "partitionId",
@@ -73,14 +87,37 @@ class Plan:
     order: list[tuple[str, Column, bool]]  # (SQL, column, descending); ends with the primary key
     order_sql: str
     extra: str  # order columns read beside the projection, for the cookie
+    narrow: "Narrow | None" = None
 
-    def sql(self, paging: str = "") -> str:
+    def sql(self, paging: str = "", index: str = "") -> str:
         conditions = [*self.conditions, paging] if paging else self.conditions
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        source = self.source.replace(" t0 ", f" t0 INDEXED BY {index} ", 1) if index else self.source
         return (
-            f"SELECT {self.projection.select_list('t0')}{self.extra} FROM {self.source}{where} ORDER BY {self.order_sql} "
+            f"SELECT {self.projection.select_list('t0')}{self.extra} FROM {source}{where} ORDER BY {self.order_sql} "
             f"LIMIT ?{len(self.parameters.binds) + 1}"
         )
+
+
+@dataclass(slots=True)
+class Narrow:
+    """An indexed date that the filter bounds. SQLite keeps no histogram, so whether its index is the better way is found by
+    counting, up to a limit, what it would give."""
+
+    index: str
+    count: str  # SQL
+    size: str  # SQL: about how many rows the table has
+    parameters: Parameters
+    ordered: bool  # the index gives the wanted order too
+
+    def helps(self, run: Run, inputs: Inputs, page: int) -> bool:
+        """To sort all n rows found costs n; to meet a page of them walking N rows in the wanted order, page * N / n."""
+        if self.ordered:
+            return True
+        rows = run.connection.execute(self.size).fetchone()[0] or 0
+        few = min(_FEW, math.isqrt(page * rows))
+        found: int = run.connection.execute(self.count, [*self.parameters.values(inputs), few + 1]).fetchone()[0]
+        return found <= few
 
 
 class Queries:
@@ -157,6 +194,7 @@ class Queries:
         parameters = Parameters()
         scope = Scope(self._schema, table, "t0", parameters)
         conditions = []
+        filtered: Node | None = None
         if restrict is not None:
             parameters.add(lambda inputs: inputs.literals[-1][1])  # the parent's id, always ?1
             conditions.append(restrict(scope))
@@ -164,7 +202,8 @@ class Queries:
         if seen:
             conditions.append(seen)
         if tokens is not None:
-            conditions.append(scope.where(parse_filter(tokens, source)))
+            filtered = parse_filter(tokens, source)
+            conditions.append(scope.where(filtered))
         terms = order_terms(scope, order)
         extra = "".join(f", {sql}" for sql, _, _ in terms)
         order_sql = ", ".join(f"{sql} DESC" if descending else sql for sql, _, descending in terms)
@@ -176,6 +215,7 @@ class Queries:
             terms,
             order_sql,
             extra,
+            _narrow(scope, filtered, terms),
         )
 
     def page(
@@ -205,7 +245,7 @@ class Queries:
             paging, number, more = self.resume(plan, options.get("$skiptoken") or "")
             values = values + more
             paging = self.numbered(paging, len(plan.parameters.binds))
-        sql = plan.sql(paging)
+        sql = plan.sql(paging, plan.narrow.index if plan.narrow and plan.narrow.helps(run, inputs, size) else "")
         if paging:  # the limit comes after the paging parameters
             sql = sql.rsplit("?", 1)[0] + f"?{len(values) + 1}"
         rows: list[Row] = run.connection.execute(sql, [*values, limit]).fetchall()
@@ -276,6 +316,12 @@ class Queries:
             else:
                 beyond = f"{sql} > ?{{{index}}}"
             branches.append(f"({' AND '.join([*equal, beyond])})")
+        if None not in values and not any(descending for _, _, descending in plan.order):
+            columns, marks = (
+                ", ".join(sql for sql, _, _ in plan.order),
+                ", ".join(f"?{{{i}}}" for i in range(len(values))),
+            )
+            return f"({columns}) > ({marks})", number, values  # an index of all these columns starts at the right row
         condition = f"({' OR '.join(branches)})"
         head, descending = plan.order[0][0], plan.order[0][2]
         if values[0] is not None and not descending:  # lets the index of the first column start at the right place
@@ -311,6 +357,35 @@ def order_terms(scope: Scope, order: str | None) -> list[tuple[str, Column, bool
     if not terms or terms[-1][1].name != key.name:
         terms.append((scope.sql(key), key, False))
     return terms
+
+
+def _narrow(scope: Scope, node: Node | None, terms: list[tuple[str, Column, bool]]) -> Narrow | None:
+    """The first indexed date of this table that the filter bounds for every row of the answer."""
+    table = scope.table
+    bounds: dict[str, list[Node]] = {}
+    for part in node.parts if isinstance(node, Logic) and node.op == "and" else (node,):
+        if isinstance(part, Compare) and isinstance(part.left, Literal) != isinstance(part.right, Literal):
+            path, value = (part.left, part.right) if isinstance(part.left, Path) else (part.right, part.left)
+            bounded = part.op != "ne" and isinstance(value, Literal) and value.kind != "null"
+        elif isinstance(part, Condition):
+            path, bounded = part.path, is_range(fetch_name(part.name))
+        else:
+            continue
+        column = table.columns.get(path.names[0]) if isinstance(path, Path) and len(path.names) == 1 else None
+        if column is not None and column.indexed_date and bounded:
+            bounds.setdefault(column.name, []).append(part)
+    if not bounds:
+        return None
+    name, parts = next(iter(bounds.items()))
+    parameters = Parameters()
+    among = Scope(scope.schema, table, "t0", parameters)
+    where = " AND ".join(among.where(part) for part in parts)
+    rows = f"SELECT 1 FROM {quoted(table.name)} t0 WHERE {where} LIMIT ?{len(parameters.binds) + 1}"
+    column = table.columns[name]
+    return Narrow(
+        quoted(index_name(table, column)), f"SELECT count(*) FROM ({rows})",
+        f"SELECT max(rowid) FROM {quoted(table.name)}", parameters, terms[0][0] == among.sql(column),
+    )  # fmt: skip
 
 
 def _number(text: str | None, name: str) -> int | None:

@@ -7,7 +7,7 @@ killing the process loses nothing.
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from local.dataverse.conditions import register_functions
@@ -37,6 +37,10 @@ def quoted(name: str) -> str:
 def type_column(name: str) -> str:
     """Where a polymorphic lookup keeps the table it points at."""
     return f"{name}:type"
+
+
+def index_name(table: Table, column: Column) -> str:
+    return f"{table.name}.{column.name}"
 
 
 def _sql_type(column: Column) -> str:
@@ -127,7 +131,7 @@ class Storage:
         self.index(table, column)
 
     def drop_column(self, table: Table, column: Column) -> None:
-        self.writer.execute(f"DROP INDEX IF EXISTS {quoted(f'{table.name}.{column.name}')}")
+        self.writer.execute(f"DROP INDEX IF EXISTS {quoted(index_name(table, column))}")
         for declaration in self._declare(column, table):
             name = declaration.split('" ', 1)[0] + '"'
             self.writer.execute(f"ALTER TABLE {quoted(table.name)} DROP COLUMN {name}")
@@ -155,12 +159,20 @@ class Storage:
         )  # fmt: skip
         if column.type in LOOKUPS and not common:
             parts = [column.name]
-        elif column.type == "DateTime" and column.custom:
+        elif column.indexed_date:
             parts = [column.name, table.primary_id]
         else:
             return
-        name, parts = quoted(f"{table.name}.{column.name}"), [quoted(part) for part in parts]
-        self.writer.execute(f"CREATE INDEX {name} ON {quoted(table.name)} ({', '.join(parts)})")
+        columns = ", ".join(map(quoted, parts))
+        self.writer.execute(
+            f"CREATE INDEX IF NOT EXISTS {quoted(index_name(table, column))} ON {quoted(table.name)} ({columns})"
+        )
+
+    def index_all(self, tables: Iterable[Table]) -> None:
+        """Makes what an older version of this file lacks."""
+        for table in tables:
+            for column in table.columns.values():
+                self.index(table, column)
 
     def track_changes(self, table: Table) -> None:
         name = quoted(f"{table.name}.versionnumber")
