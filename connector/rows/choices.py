@@ -52,6 +52,7 @@ class BulkKind(IntEnum):
     REVIEW = _FIRST + 1
     BACKFILL = _FIRST + 2
     SWEEP = _FIRST + 3
+    RULES = _FIRST + 4
 
 
 class BulkStatus(IntEnum):
