@@ -1,6 +1,7 @@
 """Alternate keys: index states, addressing, violations, upserts."""
 
 import urllib.parse
+import uuid
 
 import pytest
 
@@ -139,3 +140,26 @@ def test_bulk_messages(keyed: Dataverse) -> None:
         "sdkmessagefilters?$select=sdkmessagefilterid&$filter=sdkmessageid/name eq @m and primaryobjecttypecode eq @t"
     )
     assert len(keyed.ok("GET", f"{query}&@m='CreateMultiple'&@t='new_thing'")["value"]) == 1
+
+
+def test_a_bulk_call_of_a_thousand_rows_is_all_or_nothing(keyed: Dataverse) -> None:
+    kind, action = {"@odata.type": "Microsoft.Dynamics.CRM.new_thing"}, "new_things/Microsoft.Dynamics.CRM."
+    rows = [kind | {"new_code": f"c{n:04d}", "new_number": 0} for n in range(1000)]
+    keyed.ok("POST", "new_things", {"new_code": "C0777"})
+    keyed.fails(412, "0x80060892", "POST", f"{action}CreateMultiple", {"Targets": rows})
+    assert keyed.send("GET", "new_things/$count").text.lstrip("\ufeff") == "1"
+    rows[777]["new_code"] = "other"
+    ids = keyed.ok("POST", f"{action}CreateMultiple", {"Targets": rows})["Ids"]
+    codes = {row["new_thingid"]: row["new_code"] for row in keyed.ok("GET", "new_things?$select=new_code")["value"]}
+    assert [codes[i] for i in ids] == [row["new_code"] for row in rows]  # ids come in the order of the rows
+    changes = [kind | {"new_thingid": i, "new_number": 5} for i in ids]
+    changes[500]["new_thingid"] = str(uuid.uuid4())
+    message = keyed.fails(404, "0x80040217", "POST", f"{action}UpdateMultiple", {"Targets": changes})
+    assert changes[500]["new_thingid"] in message
+    changed = "new_things?$select=new_number&$filter=new_number eq 5"
+    assert keyed.ok("GET", changed)["value"] == []
+    changes[500]["new_thingid"] = ids[500]
+    keyed.ok("POST", f"{action}UpdateMultiple", {"Targets": changes})
+    assert len(keyed.ok("GET", changed)["value"]) == 1000
+    clash = [kind | {"new_thingid": ids[0], "new_code": "c0001"}]
+    keyed.fails(412, "0x80060892", "POST", f"{action}UpdateMultiple", {"Targets": clash})

@@ -14,6 +14,7 @@ from tests.dataverse.conftest import Dataverse, column
 
 ROWS, DUE, PAGE = 4000, 100, 20
 DATE = column("DateTime", "new_DueOn", DateTimeBehavior={"Value": "DateOnly"})
+ON_OR_BEFORE = "Microsoft.Dynamics.CRM.OnOrBefore(PropertyName='new_dueon',PropertyValue='2026-01-31')"
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def costs(dataverse: Dataverse, query: str) -> tuple[list[str], list[int]]:
     "condition",
     [
         "new_dueon le 2026-01-31", "new_dueon lt 2026-02-01 and statecode eq 0", "2026-01-31 ge new_dueon",
-        "new_dueon le 2026-01-31 and new_dueon ge 2026-01-01", "Microsoft.Dynamics.CRM.OnOrBefore(PropertyName='new_dueon',PropertyValue='2026-01-31')",
+        "new_dueon le 2026-01-31 and new_dueon ge 2026-01-01", ON_OR_BEFORE,
     ],
 )  # fmt: skip
 def test_rows_that_are_due_are_found_without_walking_the_table(due: Dataverse, condition: str, order: str) -> None:
