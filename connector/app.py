@@ -7,13 +7,15 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from connector.bus import Change, ChangeSender, QueueSender
+from connector.bus.client import service_bus
 from connector.chores import Chores
 from connector.counter import Counter
-from connector.dataverse import ClientSecretTokens, DataverseClient
+from connector.dataverse import DataverseClient
 from connector.listening import Listener
 from connector.processing import Processor
 from connector.rows.programs import Programs
 from connector.settings import Settings, settings
+from connector.sign_in import dataverse_tokens
 from connector.store import Store
 
 if TYPE_CHECKING:
@@ -89,9 +91,7 @@ class App:
 
     @cached_property
     def bus(self) -> "ServiceBusClient":
-        from azure.servicebus import ServiceBusClient
-
-        return ServiceBusClient.from_connection_string(self.settings.service_bus_connection)
+        return service_bus(self.settings)
 
     @cached_property
     def changes(self) -> ChangeSender:
@@ -115,16 +115,12 @@ class App:
 
 def connect(settings: Settings) -> DataverseClient:
     """A client for the environment that the settings name."""
-    url = settings.dataverse_url.rstrip("/")
-    tokens = ClientSecretTokens(
-        tenant_id=settings.dataverse_tenant_id,
-        client_id=settings.dataverse_client_id,
-        secret=settings.dataverse_client_secret,
-        resource_url=url,
-        authority=settings.dataverse_authority,
+    return DataverseClient(
+        settings.dataverse_url.rstrip("/"),
+        dataverse_tokens(settings),
         ca_file=settings.dataverse_ca_file,
+        slots=settings.dataverse_slots,
     )
-    return DataverseClient(url, tokens, ca_file=settings.dataverse_ca_file, slots=settings.dataverse_slots)
 
 
 @cache

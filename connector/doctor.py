@@ -123,7 +123,15 @@ def check_installation(client: DataverseClient, settings: Settings) -> Iterator[
         )
         return
     model = load()
-    queue = Queue.from_connection_string(settings.service_bus_connection, settings.events_queue)
+    connection = settings.events_send_connection or settings.service_bus_connection
+    queue = Queue.from_connection_string(connection, settings.events_queue) if connection else None
+    if queue is None:
+        yield Finding(
+            Level.UNKNOWN,
+            "events",
+            "Dataverse's endpoint and steps are not looked at: its key for sending is not known here",
+            "Set EventsSendConnection and run the doctor again.",
+        )
     try:
         actions = plan(client, WebApi(client), model, Choices(interface=load_interface(model), queue=queue)).actions
     except InstallError as error:

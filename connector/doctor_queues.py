@@ -19,6 +19,7 @@ from azure.servicebus.exceptions import (
 )
 from azure.servicebus.management import QueueProperties, ServiceBusAdministrationClient
 
+from connector.bus.client import service_bus, service_bus_management
 from connector.findings import Finding, Level
 from connector.settings import Settings
 
@@ -41,14 +42,13 @@ def check_queues(settings: Settings) -> Iterator[Finding]:
         _Queue(settings.changes_queue, "CHANGES_QUEUE", True),
         _Queue(settings.notices_queue, "NOTICES_QUEUE", False),
     )
-    connection = settings.service_bus_connection
-    with ServiceBusClient.from_connection_string(connection, retry_total=0) as client:
+    with service_bus(settings, retry_total=0) as client:
         for queue in queues:
             yield from _connect(client, queue)
-    if _EMULATOR in connection.replace(" ", "").lower():
+    if _EMULATOR in settings.service_bus_connection.replace(" ", "").lower() or ":" in settings.service_bus_namespace:
         yield Finding(Level.UNKNOWN, "queues", "an emulator does not tell their lock and delivery count")
         return
-    with ServiceBusAdministrationClient.from_connection_string(connection) as management:
+    with service_bus_management(settings) as management:
         for queue in queues:
             yield from _properties(management, queue)
 

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from connector.dataverse import ClientSecretTokens, DataverseClient
+from connector.dataverse import DataverseClient
 from connector.doctor import examine
 from connector.findings import Level
 from connector.settings import Settings, SettingsError, read_settings
+from connector.sign_in import dataverse_tokens
 
 from .api import InstallError, explained
 from .deploy import Choices, deploy
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.
                 interface = load_interface(model)
                 uninstall(client, model, interface, with_data=arguments.with_data, dry_run=arguments.dry_run)
             else:
-                deploy(client, model, _choices(arguments, model, settings, environment), dry_run=arguments.dry_run)
+                deploy(client, model, _choices(arguments, model, settings), dry_run=arguments.dry_run)
                 if arguments.doctor and not arguments.dry_run:
                     return _doctor(client, settings)
         return 0
@@ -111,12 +112,10 @@ def _doctor(client: DataverseClient, settings: Settings) -> int:
     return worst
 
 
-def _choices(
-    arguments: argparse.Namespace, model: Model, settings: Settings, environment: Mapping[str, str]
-) -> Choices:
+def _choices(arguments: argparse.Namespace, model: Model, settings: Settings) -> Choices:
     return Choices(
         interface=None if arguments.tables_only else load_interface(model),
-        queue=None if arguments.no_events else _queue(settings, environment),
+        queue=None if arguments.no_events else _queue(settings),
         rotate_key=arguments.rotate_key,
         program=_program(model, arguments.with_example) if arguments.with_example else None,
         application_user=None if arguments.tables_only else arguments.application_user or settings.dataverse_client_id,
@@ -124,9 +123,13 @@ def _choices(
     )
 
 
-def _queue(settings: Settings, environment: Mapping[str, str]) -> Queue:
+def _queue(settings: Settings) -> Queue:
     # Dataverse only sends: a company may give it a key of its own that can do no more.
-    connection = environment.get("EventsSendConnection") or settings.service_bus_connection
+    connection = settings.events_send_connection or settings.service_bus_connection
+    if not connection:
+        raise InstallError(
+            "EventsSendConnection is missing: Dataverse sends events with a key, it has no managed identity"
+        )
     try:
         return Queue.from_connection_string(connection, settings.events_queue)
     except ValueError as error:
@@ -145,12 +148,4 @@ def connect(settings: Settings) -> DataverseClient:
     url, ca_file = settings.dataverse_url.rstrip("/"), settings.dataverse_ca_file
     if ca_file and not Path(ca_file).is_file():
         raise InstallError(f"DATAVERSE_CA_FILE: there is no file {ca_file}.")
-    tokens = ClientSecretTokens(
-        settings.dataverse_tenant_id,
-        settings.dataverse_client_id,
-        settings.dataverse_client_secret,
-        url,
-        settings.dataverse_authority,
-        ca_file,
-    )
-    return DataverseClient(url, tokens, ca_file=ca_file, timeout=_TIMEOUT, deadline=_DEADLINE)
+    return DataverseClient(url, dataverse_tokens(settings), ca_file=ca_file, timeout=_TIMEOUT, deadline=_DEADLINE)

@@ -1,6 +1,6 @@
 """Dataverse Web API client: coalesced reads, atomic change sets, one retry layer."""
 
-from .auth import ClientSecretTokens, TokenProvider
+from .auth import CertificateTokens, ClientSecretTokens, ManagedIdentityTokens, TokenProvider
 from .client import DataverseClient
 from .errors import (
     BadRequest,
@@ -20,6 +20,7 @@ from .odata import Create, Delete, Get, Row, Update, Upsert, Write
 
 __all__ = [
     "BadRequest",
+    "CertificateTokens",
     "ClientSecretTokens",
     "ConcurrencyMismatch",
     "Conflict",
@@ -31,6 +32,7 @@ __all__ = [
     "DuplicateRecord",
     "Forbidden",
     "Get",
+    "ManagedIdentityTokens",
     "NotFound",
     "OutcomeUnknown",
     "Row",
