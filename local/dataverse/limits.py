@@ -11,7 +11,7 @@ calls; reads are our assumption (10 ms for a row by key, 20 ms for a page and 0.
 import collections
 import math
 import threading
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from local.dataverse.errors import Fault
@@ -34,6 +34,15 @@ class Window:
     pressure: int = 0  # requests refused since the last one that was let in
 
 
+@dataclass(slots=True)
+class User:
+    """What one user has asked for so far."""
+
+    requests: int = 0
+    refused: int = 0
+    seconds: float = 0.0
+
+
 class Meter:
     """Counts what is done and enforces the limits. Thread-safe."""
 
@@ -51,6 +60,7 @@ class Meter:
         self.servers = 1
         self.dop_hint = 8
         self._windows: dict[str, Window] = {}
+        self._users: dict[str, User] = {}
 
     def count(self, kind: str, table: str, rows: int = 1) -> float:
         """Records one operation; answers its modelled seconds."""
@@ -113,6 +123,7 @@ class Meter:
                 wait = window.requests[0][0] + span - now if window.requests else 1.0
             if fault is not None:
                 window.pressure += 1
+                self._users.setdefault(user, User()).refused += 1
                 fault.retry_after = max(1, math.ceil(wait) + min(window.pressure // 5, 60))
                 raise fault
             window.pressure = 0
@@ -120,9 +131,12 @@ class Meter:
 
     def leave(self, user: str, now: float, seconds: float) -> dict[str, str]:
         """Ends a request; answers the headers that tell what is left."""
-        if not self.enforced:
-            return {}
         with self._lock:
+            of_user = self._users.setdefault(user, User())
+            of_user.requests += 1
+            of_user.seconds += seconds
+            if not self.enforced:
+                return {}
             window = self._windows.setdefault(user, Window())
             window.running = max(0, window.running - 1)
             window.requests.append((now, seconds))
@@ -151,9 +165,10 @@ class Meter:
                 "rows_written": self.rows_written,
                 "statuses": {str(status): count for status, count in self.statuses.items()},
                 "modelled_execution_seconds": round(self.execution_seconds, 3),
+                "users": {name: asdict(user) for name, user in self._users.items()},
             }
 
     def reset(self) -> None:
         with self._lock:
             self.requests = self.batches = self.change_sets = self.rows_written = 0
-            self.operations, self.statuses, self.execution_seconds = {}, {}, 0.0
+            self.operations, self.statuses, self.execution_seconds, self._users = {}, {}, 0.0, {}
