@@ -13,13 +13,15 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from connector.bus import Change, ChangeError
+from connector.bus.change import ROUND
 from connector.dataverse import DataverseClient, Transient, Upsert
 from connector.dataverse.context import ContextError
 from connector.listening import Listener
 from connector.logs import redact
 from connector.loyalty.decisions import parked
 from connector.loyalty.ledger import State
-from connector.rows.log import log_write, report_write, unreadable_write
+from connector.loyalty.sentences import say
+from connector.rows.log import dead_letter_write, log_write, report_write, unreadable_write
 from connector.settings import Settings
 from connector.watch import dead_letters
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from azure.servicebus import ServiceBusClient, ServiceBusMessage, ServiceBusReceivedMessage
 
 ROUNDS = 3
-_ROUND, _SENT_ON = "LoyaltyRound", "LoyaltySentOn"
+_SENT_ON = "LoyaltySentOn"
 _OF_THE_SERVICE = ("DeadLetterReason", "DeadLetterErrorDescription")
 _AT_ONCE = 50
 _PATIENCE = 10.0  # seconds for a message that is there to arrive; opening the link counts
@@ -89,7 +91,7 @@ class DeadLetters:
                     session=message.session_id or "",
                     reason=message.dead_letter_reason or "",
                     description=redact(message.dead_letter_error_description or ""),
-                    round=int(_properties(message).get(_ROUND, 0)),
+                    round=int(_properties(message).get(ROUND, 0)),
                     enqueued_on=message.enqueued_time_utc,
                 )
 
@@ -121,11 +123,14 @@ class DeadLetters:
                 messages = receiver.receive_messages(_AT_ONCE, max_wait_time=_PATIENCE)
                 fresh = [message for message in messages if _properties(message).get(_SENT_ON) != stamp]
                 for message in fresh:
-                    number = int(_properties(message).get(_ROUND, 0)) + 1
+                    number = int(_properties(message).get(ROUND, 0)) + 1
                     if number > ROUNDS:
-                        self._client.commit(self._parked(queue, message))
+                        self._client.commit(self._log_rows(queue, message, None))
                         done.parked += 1
                     else:
+                        # First: whatever becomes of it afterwards is newer than this.
+                        if rows := self._log_rows(queue, message, number):
+                            self._client.commit(rows)
                         sender.send_messages(_again(message, number, stamp))
                         done.sent += 1
                         done.by_queue[queue] = done.by_queue.get(queue, 0) + 1
@@ -137,8 +142,8 @@ class DeadLetters:
                     # What we sent is here again already, or somebody else holds the rest: that is for the next round.
                     return
 
-    def _parked(self, queue: str, message: ServiceBusReceivedMessage) -> list[Upsert]:
-        """Log rows that can be resumed: one for each change that the message leads to."""
+    def _log_rows(self, queue: str, message: ServiceBusReceivedMessage, number: int | None) -> list[Upsert]:
+        """Log rows that can be resumed: one for each change that the message leads to. `number` None: this was the last round."""
         now, body = self._clock(), _body(message)
         try:
             if queue == self._events_queue:
@@ -146,17 +151,17 @@ class DeadLetters:
                 changes = self._listener.read(body, trimmed=trimmed)
             else:
                 changes = [Change.parse(body)]
+            changes = [change for change in changes if not change.check]
         except (ChangeError, ContextError) as error:
             return [unreadable_write(body.decode("utf-8", "replace"), queue=queue, error=str(error), now=now)]
         why = redact(f"{message.dead_letter_reason}: {message.dead_letter_error_description}")[:1000]
-        decision = parked(
-            State(),
-            f"A message on {queue} failed at every delivery, in {ROUNDS + 1} rounds. Last: {why}",
-            reason="failed_again",
-            field="",
-            next_step="Find the failure in the function app's log by the correlation id; mend it; then resume.",
-        )
         deliveries = message.delivery_count or 0
+        if number is not None:
+            sentence = say("message.dead_lettered", queue=queue, round=number, rounds=ROUNDS, why=why)
+            decision = parked(State(), sentence, reason="dead_letter", field="", next_step=say("next.wait"))
+            return [dead_letter_write(change, decision, attempt=deliveries, now=now) for change in changes]
+        sentence = say("message.failed", queue=queue, rounds=ROUNDS + 1, why=why)
+        decision = parked(State(), sentence, reason="failed_again", field="", next_step=say("next.failure"))
         return [log_write(change, decision, attempt=deliveries, duration=0.0, now=now) for change in changes]
 
 
@@ -173,7 +178,7 @@ def _again(message: ServiceBusReceivedMessage, number: int, stamp: str) -> Servi
         correlation_id=message.correlation_id,
         subject=message.subject,
         content_type=message.content_type,
-        application_properties={**kept, _ROUND: number, _SENT_ON: stamp},
+        application_properties={**kept, ROUND: number, _SENT_ON: stamp},
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from connector.bus.change import TABLES, Change, ChangeError, Subject
-from connector.dataverse import DataverseClient, Get
+from connector.dataverse import DataverseClient, Get, Update
 from connector.dataverse.context import ContextError, ExecutionContext, Reference, parse
 from connector.logs import about
 from connector.rows.choices import AdjustmentStatus
@@ -28,14 +28,19 @@ class Listener:
         self._send = send
         self._clock = clock
 
-    def hear(self, body: bytes, *, trimmed: bool = False, queue: str = "") -> list[Change]:
-        """The changes that an event led to; none when nobody needs to look, or the message could not be read."""
+    def hear(self, body: bytes, *, trimmed: bool = False, queue: str = "", again: bool = False) -> list[Change]:
+        """The changes that an event led to; none when nobody needs to look, or the message could not be read.
+
+        `again`: it was a dead letter; the log waits to hear of it, even if there is nothing to do any more.
+        """
         try:
             changes = self.read(body, trimmed=trimmed)
         except (ContextError, ChangeError) as error:
             text = body.decode("utf-8", "replace")
             self._client.commit([unreadable_write(text, queue=queue, error=str(error), now=self._clock())])
             return []
+        if again:
+            changes = [change.model_copy(update={"resumed": True}) for change in changes]
         self._send(changes)
         for change in changes:
             with about(correlation_id=change.correlation_id, change=change.id, record=f"{change.table}:{change.row}"):
@@ -66,13 +71,18 @@ class Listener:
         return [Change.about(Subject.INVOICE, invoice.id, None, cause=cause, correlation_id=context.correlation_id)]
 
     def _resumed(self, context: ExecutionContext) -> list[Change]:
-        """Somebody set *Resume* on a log row."""
-        path = f"{_LOG}s({context.record_id})?$select=loy_resume,loy_change"
-        (row,) = self._client.read(Get(path))
-        if not row or not row["loy_resume"]:
+        """Somebody set *Resume* or *Check* on a log row."""
+        path = f"{_LOG}s({context.record_id})"
+        (row,) = self._client.read(Get(f"{path}?$select=loy_resume,loy_check,loy_change"))
+        if not row or not (row["loy_resume"] or row["loy_check"]):
             return []
-        change = Change.parse(row["loy_change"] or "{}")
-        return [change.model_copy(update={"resumed": True})]
+        try:
+            change = Change.parse(row["loy_change"] or "{}")
+        except ChangeError:
+            # The row of a message that could not be read, or of a report: there is nothing to send again.
+            self._client.commit([Update(path, {"loy_resume": False, "loy_check": False})])
+            return []
+        return [change.model_copy(update={"resumed": True, "check": not row["loy_resume"]})]
 
 
 def _changes(context: ExecutionContext) -> list[Change]:

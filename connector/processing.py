@@ -2,9 +2,10 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
+from typing import Any
 
 from connector.bus.change import Change, Subject
 from connector.cases.adjustment import adjustment_case
@@ -15,12 +16,14 @@ from connector.cases.review import review_case
 from connector.cases.succession import customer_case
 from connector.dataverse import BadRequest, Conflict, Forbidden, NotFound, Terminal, Transient
 from connector.identity import Customer
-from connector.loyalty.decisions import Decision, Outcome
-from connector.loyalty.ledger import LedgerError
+from connector.loyalty.decisions import Decision, Outcome, nothing
+from connector.loyalty.ledger import LedgerError, State
 from connector.loyalty.program import Program
+from connector.loyalty.sentences import say
+from connector.rows.preview import ledger_preview
 from connector.rows.programs import Programs
 from connector.rows.values import Unusable
-from connector.store import Commit, Store
+from connector.store import Commit, Posting, Store
 
 # A customer's session makes conflicts rare; a mass job or a lost lock may cause one or two.
 MAX_ATTEMPTS = 8
@@ -32,6 +35,8 @@ class Preview:
 
     change: Change
     decision: Decision
+    before: State
+    also: Posting | None = None
 
 
 class Processor:
@@ -53,6 +58,8 @@ class Processor:
 
     def process(self, change: Change, delivery: int = 1) -> Decision:
         """Decide and commit a change. Whatever it raises, the message should come again: nothing was done by halves."""
+        if change.check:
+            return self._check(change)
         started = time.monotonic()
         behind, refusal = False, None
         for attempt in range(MAX_ATTEMPTS):
@@ -106,9 +113,17 @@ class Processor:
             if case.decision.outcome is not Outcome.NOTHING and case.membership:
                 # The membership may be behind its ledger: then it only seems that there is something to do.
                 _, case = self._decided(looked_at, behind=True, attempt=0, refusal=None)
-            previews.append(Preview(looked_at, case.decision))
+            before = case.membership.state if case.membership else State()
+            previews.append(Preview(looked_at, case.decision, before, case.also))
             waiting += [looked_at.forwarded(customer) for customer in case.forward]
         return previews
+
+    def _check(self, change: Change) -> Decision:
+        """Somebody asks what Resume would do: the answer goes on the log row, and nothing else is written."""
+        previews = self.preview(change.model_copy(update={"check": False}))
+        today = self._clock().date()
+        self._store.write_preview(change.id, [part for found in previews for part in _previewed(found, today)])
+        return nothing(State(), say("checked"))
 
     def _decided(
         self, change: Change, behind: bool, attempt: int, refusal: Terminal | None
@@ -146,33 +161,42 @@ class Processor:
                 return customer_case(self._store, request, customer, now)
             case _:
                 raise Unusable(
-                    f"customer: a change of kind {change.subject} needs one.",
+                    say("customer.needed", subject=change.subject.value),
                     reason="no_customer",
                     field="customer",
-                    next_step=f"Set the customer of the {change.table}; then resume.",
+                    next_step=say("next.customer_of", table=change.table),
                 )
+
+
+def _previewed(preview: Preview, today: date) -> Iterator[dict[str, Any]]:
+    decision, also = preview.decision, preview.also
+    outcome, customer = decision.outcome.value, preview.change.customer or ""
+    yield ledger_preview(customer, outcome, decision.message, preview.before, decision.state, decision.entries, today)
+    if also:
+        heir = also.membership
+        yield ledger_preview(str(heir.customer), outcome, decision.message, heir.state, also.state, also.entries, today)
 
 
 def refused(error: Terminal) -> Unusable:
     """What Dataverse itself will not take or give, however often we ask."""
     if isinstance(error, Forbidden):
         return Unusable(
-            error.message,
+            say("said", text=error.message),
             reason="no_permission",
             field="security role",
-            next_step="Give the application user the connector's role; then resume.",
+            next_step=say("next.role"),
         )
     field = error.field if isinstance(error, BadRequest) else ""
     return Unusable(
-        error.message, reason="dataverse_refused", field=field, next_step="Correct the value named; then resume."
+        say("said", text=error.message), reason="dataverse_refused", field=field, next_step=say("next.value")
     )
 
 
 def broken(error: LedgerError) -> Unusable:
     """A history that was altered: nothing is added to it before somebody has looked."""
     return Unusable(
-        f"The customer's ledger breaks a law: {error}.",
+        say("ledger.broken", law=str(error)),
         reason="ledger_broken",
         field="loy_entry",
-        next_step="Run `connector audit` and find out who changed the entries; then resume.",
+        next_step=say("next.audit"),
     )

@@ -1,12 +1,13 @@
 """Load and commit: a customer's ledger out of Dataverse and back, each in one request shared with other customers."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from connector.bus.change import Change
-from connector.dataverse import Create, DataverseClient, Get, Update, Upsert
+from connector.dataverse import Create, DataverseClient, Get, NotFound, Update, Upsert
 from connector.dataverse.odata import guid, moment, text
 from connector.identity import Customer
 from connector.loyalty.decisions import Decision
@@ -16,7 +17,8 @@ from connector.rows import customers, ledger
 from connector.rows.choices import KIND
 from connector.rows.customers import CustomerRow
 from connector.rows.ledger import Membership
-from connector.rows.log import log_write
+from connector.rows.log import log_path, log_write
+from connector.rows.preview import preview_columns
 
 type Write = Create | Update | Upsert
 
@@ -115,6 +117,11 @@ class Store:
         writes.append(log_write(work.change, decision, attempt=work.attempt, duration=work.duration, now=now))
         self._client.commit(writes)
 
+    def write_preview(self, change_id: str, ledgers: list[dict[str, Any]]) -> None:
+        """On the log row of a change, what it would do. A row that was deleted meanwhile needs no answer."""
+        with suppress(NotFound):
+            self._client.commit([Update(log_path(change_id), preview_columns(ledgers, self._clock()))])
+
     def _ledger_writes(self, program: Program, posting: Posting, now: datetime) -> list[Write]:
         membership, state, customer = posting.membership, posting.state, posting.customer
         row = ledger.membership_row(program, membership, state, customer.name if customer else "", now)
@@ -122,7 +129,7 @@ class Store:
         if customer:
             columns = customers.mirror(program, state, now)
             if customer.customer.table == "account" and not membership.rating_override:
-                tier, written = program.tier(state.tier), membership.written_rating
+                tier, written = program.tier(state.tier, now.date()), membership.written_rating
                 rating, by_hand = customers.rating(program, tier, written, customer.rating, now.date())
                 if rating is not None:
                     columns["accountratingcode"] = rating

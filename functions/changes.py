@@ -8,6 +8,7 @@ import azure.functions as func
 
 from connector.app import app
 from connector.bus import Change, ChangeError
+from connector.bus.change import ROUND
 from connector.dataverse import Transient, Unauthorized
 from connector.logs import about
 from connector.rows.log import unreadable_write
@@ -27,6 +28,8 @@ def loyalty_change(message: func.ServiceBusMessage) -> None:
     delivery = message.delivery_count or 1
     try:
         change = Change.parse(message.get_body())
+        if ROUND in (message.application_properties or {}):
+            change = change.model_copy(update={"resumed": True})
     except ChangeError as error:
         body = message.get_body().decode("utf-8", "replace")
         queue = app().settings.changes_queue

@@ -3,6 +3,7 @@
 import azure.functions as func
 
 from connector.app import app
+from connector.bus.change import ROUND
 
 events = func.Blueprint()
 
@@ -12,4 +13,5 @@ events = func.Blueprint()
 def dataverse_event(message: func.ServiceBusMessage) -> None:
     properties = message.application_properties or {}
     trimmed = str(properties.get("MessageMaxSizeExceeded", "")).lower() == "true"
-    app().listener.hear(message.get_body(), trimmed=trimmed, queue=app().settings.events_queue)
+    again = ROUND in properties
+    app().listener.hear(message.get_body(), trimmed=trimmed, queue=app().settings.events_queue, again=again)

@@ -20,6 +20,9 @@ class Subject(StrEnum):
     CUSTOMER = "customer"
 
 
+# The application property of a dead letter that was sent again: how often it was.
+ROUND = "LoyaltyRound"
+
 TABLES = {
     Subject.INVOICE: "invoice",
     Subject.REDEMPTION: "loy_redemption",
@@ -40,7 +43,8 @@ class Change(BaseModel):
     """`id` names this hint (and its log row); `row` is the id of the invoice, redemption, adjustment, membership or
     customer.
 
-    `customer` is None when the event did not tell whose invoice it is; `resumed` says that a person sent it again.
+    `customer` is None when the event did not tell whose invoice it is; `resumed` says that a person sent it again;
+    `check` asks only what it would do now.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,6 +56,7 @@ class Change(BaseModel):
     correlation_id: str = Field(default="", max_length=36)
     cause: str = Field(default="", max_length=100)
     resumed: bool = False
+    check: bool = False
 
     @classmethod
     def about(cls, subject: Subject, row: str, customer: str | None, *, cause: str, correlation_id: str = "") -> Self:

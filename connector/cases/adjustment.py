@@ -9,6 +9,7 @@ from connector.identity import Customer
 from connector.loyalty.decisions import nothing
 from connector.loyalty.program import Program
 from connector.loyalty.redemptions import Adjustment, decide_adjustment
+from connector.loyalty.sentences import Sentence, say
 from connector.rows import customers, wishes
 from connector.rows.choices import AdjustmentStatus
 from connector.rows.values import Row
@@ -43,7 +44,7 @@ def adjustment_case(store: Store, request: Request, customer: Customer, now: dat
     return Case(decision, membership, facts, (answer,))
 
 
-def _needs_second_person(program: Program, row: Row) -> str | None:
+def _needs_second_person(program: Program, row: Row) -> Sentence | None:
     """Why an adjustment above the programme's limit must wait; None when it may be decided.
 
     Whoever wrote the row last is the one who approved it: an edit after the approval asks for another.
@@ -52,7 +53,7 @@ def _needs_second_person(program: Program, row: Row) -> str | None:
     if limit is None or abs(row["loy_points"]) <= limit:
         return None
     if row["loy_status"] != AdjustmentStatus.APPROVED:
-        return f"More than {limit} points: a second person must set the status to Approved."
+        return say("asked.second", limit=limit)
     if row["_modifiedby_value"] == row["_createdby_value"]:
-        return f"More than {limit} points: somebody else than who asked for them must set the status to Approved."
+        return say("asked.other", limit=limit)
     return None

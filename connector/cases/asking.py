@@ -8,6 +8,7 @@ from connector.identity import Customer
 from connector.loyalty.decisions import Decision, nothing
 from connector.loyalty.ledger import State
 from connector.loyalty.redemptions import answered_before
+from connector.loyalty.sentences import say
 from connector.rows import ledger
 from connector.rows.ledger import Membership
 from connector.rows.values import Row
@@ -29,14 +30,14 @@ def take_up(
     member, row = store.read(ledger.membership_path(customer), path)
     membership = ledger.membership_of(customer, member)
     if row is None:
-        return Case(nothing(membership.state, f"The {noun} was deleted before it was decided."))
+        return Case(nothing(membership.state, say("asked.deleted", row=[say(f"row.{noun}")])))
     if row["loy_status"] not in open_in:
-        return Case(nothing(membership.state, f"The {noun} was decided before."))
+        return Case(nothing(membership.state, say("asked.decided", row=[say(f"row.{noun}")])))
     return Asked(store.caught_up(membership) if request.behind else membership, row)
 
 
 def passed_on(state: State, noun: str, owner: Customer) -> Case:
-    return Case(nothing(state, f"Passed on to the {noun}'s customer."), forward=(str(owner),))
+    return Case(nothing(state, say("asked.passed_on", row=[say(f"row.{noun}")])), forward=(str(owner),))
 
 
 def answer_in_ledger(

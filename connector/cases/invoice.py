@@ -10,6 +10,7 @@ from connector.loyalty.decisions import Decision, Outcome, nothing, parked
 from connector.loyalty.history import Posted, posted
 from connector.loyalty.invoices import NeedLater, decide_invoice
 from connector.loyalty.ledger import Entry, State
+from connector.loyalty.sentences import say
 from connector.rows import ledger
 from connector.rows.customers import CustomerRow
 from connector.rows.invoices import invoice_of, invoice_path, owner_of
@@ -39,7 +40,7 @@ def invoice_case(
     own = entries_of(customer, entries)
     moved = owner is not None and owner != customer
     if giver is None and owner == customer and (givers := _givers(store, customer, document, entries)):
-        sentence = f"{document} waits until {', '.join(givers)} has given its points back."
+        sentence = say("invoice.waits", document=document, customers=", ".join(givers))
         return Case(nothing(membership.state, sentence), membership, forward=givers)
     if own and owner != customer and (heir := store.heir(customer)):
         return _inherited(store, request, membership, heir, owner, own, now)
@@ -120,14 +121,14 @@ def ownerless_invoice_case(store: Store, request: Request) -> Case:
     owner = owner_of(row) if row else None
     forward = tuple(sorted(holders | ({str(owner)} if owner else set())))
     if row is None:
-        return Case(nothing(State(), "The invoice was deleted."), forward=forward)
+        return Case(nothing(State(), say("invoice.deleted")), forward=forward)
     if owner is None:
         try:
             invoice_of(request.program, row)
         except Unusable as error:
             return Case(unusable(error), forward=forward)
-    return Case(nothing(State(), "Passed on to the invoice's customer."), forward=forward)
+    return Case(nothing(State(), say("invoice.passed_on")), forward=forward)
 
 
 def unusable(error: Unusable) -> Decision:
-    return parked(State(), str(error), reason=error.reason, field=error.field, next_step=error.next_step)
+    return parked(State(), error.sentence, reason=error.reason, field=error.field, next_step=error.next_step)

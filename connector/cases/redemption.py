@@ -11,6 +11,7 @@ from connector.loyalty.codes import parse_code
 from connector.loyalty.decisions import Decision, nothing
 from connector.loyalty.ledger import State
 from connector.loyalty.redemptions import Redemption, Void, answered_before, decide_redemption, decide_void, rejected
+from connector.loyalty.sentences import say
 from connector.rows import customers, ledger, wishes
 from connector.rows.choices import RedemptionStatus, RedemptionType
 from connector.rows.values import Row, Unusable
@@ -32,7 +33,7 @@ def redemption_case(store: Store, request: Request, customer: Customer, now: dat
     try:
         facts = customers.expanded_customer(row, "loy_CustomerId", "loy_customerid")
     except Unusable as error:
-        decision = rejected(membership.state, 0, error.reason, error.field, str(error))
+        decision = rejected(membership.state, 0, error.reason, error.field, error.sentence)
         return Case(decision, membership, None, (_answer(row, decision, now),))
     if facts.customer != customer:
         return passed_on(membership.state, "redemption", facts.customer)
@@ -47,11 +48,11 @@ def ownerless_redemption_case(store: Store, request: Request, now: datetime) -> 
     """The event did not tell whose redemption it is."""
     (row,) = store.read(wishes.redemption_path(request.change.row))
     if row is None:
-        return Case(nothing(State(), "The redemption was deleted before it was decided."))
+        return Case(nothing(State(), say("asked.deleted", row=[say("row.redemption")])))
     try:
         facts = customers.expanded_customer(row, "loy_CustomerId", "loy_customerid")
     except Unusable as error:
-        decision = rejected(State(), 0, error.reason, error.field, str(error))
+        decision = rejected(State(), 0, error.reason, error.field, error.sentence)
         return Case(decision, answers=(_answer(row, decision, now),))
     return passed_on(State(), "redemption", facts.customer)
 
@@ -72,7 +73,7 @@ def _void(
     try:
         code = parse_code(row["loy_voidscode"] or "")
     except ValueError as error:
-        return rejected(state, available, "invalid_code", "loy_voidscode", f"loy_voidscode: {error}."), ()
+        return rejected(state, available, "invalid_code", "loy_voidscode", say("refused.code", fault=str(error))), ()
     (found,) = store.read(entry_path(ledger.code_entry_id(code)))
     entry = ledger.entry_of(customer, found) if found else None
     if found and not _theirs(store, customer, found):

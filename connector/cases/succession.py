@@ -8,6 +8,7 @@ from connector.cases.case import Case, Request
 from connector.identity import Customer
 from connector.loyalty.decisions import Decision, Outcome, nothing
 from connector.loyalty.ledger import Journal
+from connector.loyalty.sentences import say, together
 from connector.loyalty.succession import hand_over
 from connector.rows import ledger
 from connector.rows.customers import CustomerRow
@@ -21,9 +22,7 @@ def customer_case(store: Store, request: Request, customer: Customer, now: datet
     membership = ledger.membership_of(customer, member)
     if request.behind:
         membership = store.caught_up(membership)
-    case = Case(
-        nothing(membership.state, "Nothing to do: the customer was not merged, or has no points to give."), membership
-    )
+    case = Case(nothing(membership.state, say("customer.not_merged")), membership)
     return succeeded(store, request, case, now)
 
 
@@ -84,8 +83,8 @@ class Estate:
         """The giver's decision with all that was appended to their ledger."""
         if not self.giver.entries:
             return decision
-        sentence = f"Merged: {self.points:+} points went over to {self.heir.customer}."
-        message = f"{decision.message} {sentence}" if decision.entries else sentence
+        sentence = say("customer.handed_over", points=f"{self.points:+}", heir=self.heir.customer)
+        message = together(decision.message, sentence) if decision.entries else sentence
         return replace(
             decision,
             outcome=Outcome.APPLIED,

@@ -9,6 +9,7 @@ from typing import Any
 
 from connector.loyalty.ledger import Entry, Journal, Kind, Movements, State
 from connector.loyalty.program import Program
+from connector.loyalty.sentences import EMPTY, Sentence, say
 from connector.loyalty.tiers import held_by
 
 
@@ -41,12 +42,12 @@ class Decision:
     """
 
     outcome: Outcome
-    message: str
+    message: Sentence
     state: State
     entries: tuple[Entry, ...] = ()
     reason: str = ""
     field: str = ""
-    next_step: str = ""
+    next_step: Sentence = EMPTY
     result: Result | None = None
     unfinished: bool = False
 
@@ -55,26 +56,26 @@ class Decision:
         return sum(entry.points for entry in self.entries)
 
 
-def nothing(state: State, message: str) -> Decision:
+def nothing(state: State, message: Sentence) -> Decision:
     return Decision(Outcome.NOTHING, message, state)
 
 
-def parked(state: State, message: str, *, reason: str, field: str, next_step: str) -> Decision:
+def parked(state: State, message: Sentence, *, reason: str, field: str, next_step: Sentence) -> Decision:
     return Decision(Outcome.PARKED, message, state, reason=reason, field=field, next_step=next_step)
 
 
-def applied(journal: Journal, message: str, result: Result | None = None, *, unfinished: bool = False) -> Decision:
+def applied(journal: Journal, message: Sentence, result: Result | None = None, *, unfinished: bool = False) -> Decision:
     return Decision(
         Outcome.APPLIED, message, journal.state, tuple(journal.entries), result=result, unfinished=unfinished
     )
 
 
-def settle_tier(program: Program, journal: Journal, now: datetime) -> str:
+def settle_tier(program: Program, journal: Journal, now: datetime) -> Sentence:
     """Append an entry when the tier held differs from the one written; answers with a sentence about it, or with nothing."""
     tier = held_by(program, journal.state, now.date())
     before = journal.state.tier
     if tier.code == before:
-        return ""
+        return EMPTY
     spend = journal.state.total_spend
     explanation: Mapping[str, Any] = {
         "from": before,
@@ -90,4 +91,4 @@ def settle_tier(program: Program, journal: Journal, now: datetime) -> str:
         occurred_on=now,
         explanation=explanation,
     )
-    return f" The tier is now {tier.name}."
+    return say("tier", tier=tier.name)

@@ -19,6 +19,7 @@ from connector.loyalty.earning import Base, Invoice, Status, base_points, whole,
 from connector.loyalty.history import Posted, posted
 from connector.loyalty.ledger import MONEY, Entry, Journal, Kind, Movements, State, month_of
 from connector.loyalty.program import EarnRule, Program, SpendableOn
+from connector.loyalty.sentences import Sentence, say, together
 from connector.loyalty.tiers import held, reachable_multipliers
 
 # Corrections of later invoices in one decision; a change set takes 1,000 writes.
@@ -69,26 +70,26 @@ def decide_invoice(
     """
     have = posted(entries).get(document)
     if invoice is None and have is None:
-        return nothing(state, f"Nothing to do: {document} is gone and never earned points.")
+        return nothing(state, say("invoice.never_earned", document=document))
     standing = None if invoice is None or invoice.status is Status.CANCELLED else invoice
     if standing is not None and standing.net < 0 and (have is None or not (have.points or have.spend)):
         return parked(
             state,
-            f"Invoice {standing.number}: totalamount without tax and freight is {standing.net}, below zero.",
+            say("invoice.negative", invoice=standing.number, net=standing.net),
             reason="negative_total",
             field="totalamount",
-            next_step="Correct the invoice, or cancel the invoice it was meant to correct; then resume.",
+            next_step=say("next.invoice_total"),
         )
     if standing is not None and standing.net < 0:
         standing = None  # what it earned before is taken back; the next look parks it
     rule = _rule(program, standing, have) if standing else None
-    if isinstance(rule, str):
+    if isinstance(rule, Sentence):
         return parked(
             state,
             rule,
             reason="no_rule",
             field="loy_validfrom",
-            next_step="Add the earn rule to the programme, then resume.",
+            next_step=say("next.rule"),
         )
     target = _target(program, standing, rule, (have and have.spendable_on) or spendable_on)
     have = have or Posted(document, (invoice.invoiced_on if invoice else now).astimezone(UTC).replace(microsecond=0))
@@ -99,7 +100,8 @@ def decide_invoice(
     multipliers = reachable_multipliers(
         program,
         state.total_spend + max(Decimal(0), spend_delta),
-        sum(state.earned.values()) + whole(target.points, max(tier.multiplier for tier in program.tiers)),
+        sum(state.earned.values())
+        + whole(target.points, max(tier.multiplier for tiers in program.tier_sets for tier in tiers)),
     )
     order_matters = out_of_order and len(multipliers) > 1 and (recheck or not settled)
     if later is None and order_matters:
@@ -120,7 +122,7 @@ def decide_invoice(
         return nothing(state, _nothing_sentence(invoice, document, have))
     sentence = _sentence(invoice, document, journal, state)
     if not unfinished:
-        sentence += settle_tier(program, journal, now)
+        sentence = together(sentence, settle_tier(program, journal, now))
     return applied(journal, sentence, unfinished=unfinished)
 
 
@@ -146,19 +148,14 @@ class _Before:
         self._earned[month] = self._earned.get(month, 0) + points
 
 
-def _rule(program: Program, invoice: Invoice, have: Posted | None) -> EarnRule | str:
+def _rule(program: Program, invoice: Invoice, have: Posted | None) -> EarnRule | Sentence:
     """The version that the sale used, else the one in force on the invoice date; a sentence when there is none."""
     if have is not None and have.rule_version:
-        version = int(have.rule_version)
-        return (
-            program.rule_version(version)
-            or f"Programme {program.code} no longer has version {version} of its earn rule."
+        return program.rule_named(have.rule_version) or say(
+            "rule.version_gone", program=program.code, version=have.rule_version
         )
     day = invoice.invoiced_on.date()
-    return (
-        program.rule_on(day)
-        or f"Programme {program.code} has no earn rule in force on {day}, the date of invoice {invoice.number}."
-    )
+    return program.rule_on(day) or say("rule.none", program=program.code, day=day, invoice=invoice.number)
 
 
 def _target(program: Program, invoice: Invoice | None, rule: EarnRule | None, known: date | None) -> _Target:
@@ -187,7 +184,7 @@ def _post(
     invoice: Invoice | None,
 ) -> None:
     """The entries that bring one document from what it has to what it should have."""
-    rule_version = str(target.base.rule.version) if target.base else have.rule_version
+    rule_version = target.base.rule.name if target.base else have.rule_version
     poster = _Poster(program, journal, have, rule_version, since)
     points = whole(target.points, multiplier)
     spend = target.spend - have.spend
@@ -319,34 +316,37 @@ def reopened(state: State, document: str, points: int, credited: Mapping[date, i
     return Movements(lots=out.lots, owed=out.owed, pending={document: spendable}, spendable_on={document: day})
 
 
-def _name(invoice: Invoice | None, document: str) -> str:
-    return f"Invoice {invoice.number}" if invoice else f"Deleted or moved {document}"
+def _about(invoice: Invoice | None, document: str, *done: Sentence) -> Sentence:
+    return (
+        say("invoice", invoice=invoice.number, done=done)
+        if invoice
+        else say("invoice.gone", document=document, done=done)
+    )
 
 
-def _nothing_sentence(invoice: Invoice | None, document: str, have: Posted) -> str:
+def _nothing_sentence(invoice: Invoice | None, document: str, have: Posted) -> Sentence:
     if have.entries:
-        return f"{_name(invoice, document)}: nothing to do, its {have.points} points are in the ledger already."
-    why = "its totalamount is zero" if invoice and not invoice.net else "it earns no points"
-    return f"{_name(invoice, document)}: nothing to do, {why}."
+        return _about(invoice, document, say("invoice.settled", points=have.points))
+    return _about(invoice, document, say("invoice.zero" if invoice and not invoice.net else "invoice.earns_nothing"))
 
 
-def _sentence(invoice: Invoice | None, document: str, journal: Journal, state: State) -> str:
+def _sentence(invoice: Invoice | None, document: str, journal: Journal, state: State) -> Sentence:
     own = [entry for entry in journal.entries if entry.cause == document]
     others = len(journal.entries) - len(own)
     points = sum(entry.points for entry in own)
     parts = []
     if points > 0:
-        parts.append(f"{points} points earned")
+        parts.append(say("invoice.earned", points=points))
     elif points < 0:
-        parts.append(f"{-points} points taken back")
+        parts.append(say("invoice.taken_back", points=-points))
     elif any(entry.kind is Kind.EARN for entry in own):
-        parts.append("spend counted, no points earned")
+        parts.append(say("invoice.spend_counted"))
     elif any(entry.kind is Kind.TAKEBACK for entry in own):
-        parts.append("spend taken off, it had no points")
+        parts.append(say("invoice.spend_taken_off"))
     if any(entry.kind is Kind.MATURE and entry.moved.pending for entry in own):
-        parts.append("pending points became spendable")
+        parts.append(say("invoice.matured"))
     if journal.state.owed > state.owed:
-        parts.append(f"{journal.state.owed - state.owed} of them owed by the customer")
+        parts.append(say("invoice.owed", points=journal.state.owed - state.owed))
     if others:
-        parts.append(f"{others} later invoices corrected")
-    return f"{_name(invoice, document)}: {', '.join(parts) or 'noted'}."
+        parts.append(say("invoice.corrected", count=others))
+    return _about(invoice, document, *(parts or [say("invoice.noted")]))

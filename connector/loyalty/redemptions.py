@@ -11,6 +11,7 @@ from connector.loyalty.codes import transaction_code
 from connector.loyalty.decisions import Decision, Outcome, Result, applied, settle_tier
 from connector.loyalty.ledger import Entry, Journal, Kind, Movements, State
 from connector.loyalty.program import Program
+from connector.loyalty.sentences import Sentence, say, together
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +54,24 @@ def decide_redemption(program: Program, customer: str, state: State, wish: Redem
     today = now.date()
     available = state.available(today)
     if wish.points is None or wish.points <= 0:
-        return rejected(state, available, "invalid_points", "loy_points", "Points must be a whole number above zero.")
+        return rejected(state, available, "invalid_points", "loy_points", say("refused.points"))
     if wish.points < program.minimum_redemption:
         return rejected(
             state,
             available,
             "below_minimum",
             "loy_points",
-            f"At least {program.minimum_redemption} points must be redeemed; {wish.points} were asked for.",
+            say("refused.minimum", minimum=program.minimum_redemption, asked=wish.points),
         )
     movements = lots.consume(state, wish.points, today)
     if movements is None:
-        owed = f" {state.owed} points are owed." if state.owed else ""
+        owed = [say("refused.owed", points=state.owed)] if state.owed else []
         return rejected(
             state,
             available,
             "insufficient_points",
             "loy_points",
-            f"Only {available} points are available; {wish.points} were asked for.{owed}",
+            together(say("refused.short", available=available, asked=wish.points), *owed),
         )
     journal = Journal(customer, state)
     code = transaction_code(wish.id, wish.attempt)
@@ -85,7 +86,7 @@ def decide_redemption(program: Program, customer: str, state: State, wish: Redem
         code=code,
     )
     result = Result(True, wish.points, journal.state.available(today), value, code)
-    return applied(journal, f"Redeemed {wish.points} points with code {code}; {result.balance} are left.", result)
+    return applied(journal, say("redeemed", points=wish.points, code=code, left=result.balance), result)
 
 
 def decide_void(program: Program, customer: str, state: State, wish: Void, now: datetime) -> Decision:
@@ -93,10 +94,10 @@ def decide_void(program: Program, customer: str, state: State, wish: Void, now: 
     today = now.date()
     available = state.available(today)
     if wish.entry is None or wish.entry.kind is not Kind.REDEEM or wish.entry.customer != customer:
-        sentence = f"No redemption of this customer has the transaction code {wish.code}."
+        sentence = say("refused.unknown_code", code=wish.code)
         return rejected(state, available, "unknown_code", "loy_voidscode", sentence)
     if wish.voided:
-        sentence = f"The redemption {wish.code} was voided before."
+        sentence = say("refused.voided", code=wish.code)
         return rejected(state, available, "already_voided", "loy_voidscode", sentence)
     journal = Journal(customer, state)
     journal.append(
@@ -111,7 +112,7 @@ def decide_void(program: Program, customer: str, state: State, wish: Void, now: 
     # What it was worth then: the programme may value points otherwise by now.
     value = Decimal(wish.entry.explained["value"])
     result = Result(True, points, journal.state.available(today), value, wish.code)
-    sentence = f"Voided {wish.code}: {points} points given back; {result.balance} are available."
+    sentence = say("voided", code=wish.code, points=points, left=result.balance)
     return applied(journal, sentence, result)
 
 
@@ -122,14 +123,14 @@ def decide_adjustment(
     today = now.date()
     available = state.available(today)
     if wish.points == 0:
-        return rejected(state, available, "invalid_points", "loy_points", "Points must not be zero.")
+        return rejected(state, available, "invalid_points", "loy_points", say("refused.zero"))
     movements: Movements | None
     if wish.points > 0:
         movements = lots.credit(state, {program.expiry(today, wish.lifetime_months): wish.points})
     else:
         movements = lots.consume(state, -wish.points, today)
     if movements is None:
-        sentence = f"Only {available} points are available; {-wish.points} cannot be taken."
+        sentence = say("refused.taking", available=available, asked=-wish.points)
         return rejected(state, available, "insufficient_points", "loy_points", sentence)
     first = state.sequence == 0
     movements = Movements(
@@ -150,7 +151,7 @@ def decide_adjustment(
         occurred_on=now,
         explanation=explanation,
     )
-    sentence = f"Adjusted by {wish.points:+} points." + settle_tier(program, journal, now)
+    sentence = together(say("adjusted", points=f"{wish.points:+}"), settle_tier(program, journal, now))
     return applied(journal, sentence, Result(True, wish.points, journal.state.available(today)))
 
 
@@ -160,9 +161,9 @@ def answered_before(state: State, entry: Entry, now: datetime) -> Decision:
     points = abs(entry.points) if entry.kind is not Kind.ADJUST else entry.points
     value = Decimal(explained.get("value", "0"))
     result = Result(True, points, state.available(now.date()), value, explained.get("code", ""))
-    return Decision(Outcome.APPLIED, "Decided before: the answer was given again.", state, result=result)
+    return Decision(Outcome.APPLIED, say("asked.again"), state, result=result)
 
 
-def rejected(state: State, balance: int, reason: str, field: str, sentence: str) -> Decision:
+def rejected(state: State, balance: int, reason: str, field: str, sentence: Sentence) -> Decision:
     result = Result(False, 0, balance, Decimal(0), reason_code=reason, reason=sentence)
     return Decision(Outcome.REJECTED, sentence, state, reason=reason, field=field, result=result)

@@ -7,6 +7,7 @@ from connector.loyalty.decisions import Decision, applied, nothing, settle_tier
 from connector.loyalty.invoices import matured
 from connector.loyalty.ledger import Journal, Kind, State
 from connector.loyalty.program import Program
+from connector.loyalty.sentences import say, together
 
 # Documents maturing in one decision; a change set takes 1,000 writes.
 MATURING = 200
@@ -15,7 +16,7 @@ MATURING = 200
 def decide_review(program: Program, customer: str, state: State, now: datetime) -> Decision:
     """Bring a membership up to date. Idempotent: a second review on the same day finds nothing."""
     if not state.sequence:
-        return nothing(state, "Review: the customer has no ledger yet.")
+        return nothing(state, say("review.no_ledger"))
     today = now.date()
     journal = Journal(customer, state)
     waiting = {d: p.spendable_on for d, p in state.pending.items() if p.spendable_on and p.spendable_on <= today}
@@ -41,15 +42,10 @@ def decide_review(program: Program, customer: str, state: State, now: datetime) 
             explanation={"expired": days},
         )
     expired = -gone.points
-    sentence = ", ".join(
-        part
-        for part in (
-            f"{len(due)} invoices' points became spendable" if due else "",
-            f"{expired} points expired" if expired else "",
-        )
-        if part
-    )
-    sentence = f"Review: {sentence or 'tier looked at'}." + settle_tier(program, journal, now)
+    done = [say("review.matured", count=len(due))] if due else []
+    if expired:
+        done.append(say("review.expired", points=expired))
+    sentence = together(say("review", done=done or [say("review.tier")]), settle_tier(program, journal, now))
     if not journal.entries:
-        return nothing(state, "Review: nothing was due.")
+        return nothing(state, say("review.nothing_due"))
     return applied(journal, sentence, unfinished=len(waiting) > len(due))

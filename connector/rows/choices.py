@@ -16,8 +16,11 @@ def _numbered[E: Enum](members: type[E]) -> dict[E, int]:
 KIND = _numbered(Kind)
 KIND_OF = {value: kind for kind, value in KIND.items()}
 OUTCOME = _numbered(Outcome)
+# Of the log alone: no decision was reached.
+DEAD_LETTERED = _FIRST + len(OUTCOME)
 SPENDABLE_ON = {value: member for member, value in _numbered(SpendableOn).items()}
 ROUNDING = {value: member for member, value in _numbered(Rounding).items()}
+LIFETIME = _FIRST
 WINDOW = {value: member for member, value in _numbered(Window).items()}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from connector.identity import Customer
 from connector.loyalty.ledger import State
 from connector.loyalty.program import Program, Tier
+from connector.loyalty.sentences import say
 from connector.loyalty.tiers import next_tier
 from connector.rows.values import Row, Unusable, day
 
@@ -42,19 +43,22 @@ def expanded_customer(row: Row, prefix: str, field: str) -> CustomerRow:
         if found:
             return customer_row(Customer(table, found[f"{table}id"]), found, field)
     gone = row.get(f"_{field.removesuffix('id')}id_value")
-    message = f"{field}: the customer {gone} does not exist any more." if gone else f"{field}: there is no customer."
-    raise Unusable(
-        message, reason="no_customer", field=field, next_step=f"Set {field} to an account or contact; then resume."
-    )
+    message = say("customer.gone", field=field, customer=gone) if gone else say("customer.none", field=field)
+    raise Unusable(message, reason="no_customer", field=field, next_step=say("next.customer", field=field))
 
 
 def customer_row(customer: Customer, row: Row, field: str) -> CustomerRow:
     if row.get("merged"):
         raise Unusable(
-            f"{field}: {customer} was merged into {customer.table}:{row.get('_masterid_value')}.",
+            say(
+                "customer.merged",
+                field=field,
+                customer=str(customer),
+                heir=f"{customer.table}:{row.get('_masterid_value')}",
+            ),
             reason="customer_merged",
             field=field,
-            next_step=f"Point {field} at the remaining record; then resume.",
+            next_step=say("next.merged", field=field),
         )
     return CustomerRow(
         customer=customer,
@@ -70,7 +74,7 @@ def mirror(program: Program, state: State, now: datetime) -> dict[str, Any]:
     today = now.date()
     lots = {expiry: points for expiry, points in state.usable(today).items() if expiry < date.max}
     expiring_on = min(lots, default=None)
-    tier = program.tier(state.tier)
+    tier = program.tier(state.tier, today)
     above = next_tier(program, state, today)
     return {
         "loy_pointsbalance": state.balance,

@@ -7,6 +7,7 @@ from connector.dataverse.odata import guid
 from connector.identity import Customer
 from connector.loyalty.earning import Invoice, Line, Status
 from connector.loyalty.program import Program
+from connector.loyalty.sentences import say
 from connector.rows import customers
 from connector.rows.values import Row, Unusable, decimal, moment
 
@@ -78,11 +79,9 @@ def _paid_on(row: Row) -> date:
 def _check_currency(program: Program, row: Row, number: str) -> None:
     currency = (row.get("transactioncurrencyid") or {}).get("isocurrencycode")
     if not currency:
-        raise _bad(number, "transactioncurrencyid", "has no currency that Dataverse knows", "currency")
+        raise _bad("invoice.no_currency", number, "transactioncurrencyid", "currency")
     if program.currencies and currency not in program.currencies:
-        raise _bad(
-            number, "transactioncurrencyid", f"is in {currency}, in which the programme does not earn", "currency"
-        )
+        raise _bad("invoice.currency", number, "transactioncurrencyid", "currency", currency=currency)
 
 
 def _line(row: Row, number: str) -> Line:
@@ -95,14 +94,14 @@ def _line(row: Row, number: str) -> Line:
 
 def _required(row: Row, column: str, number: str) -> Decimal:
     if row.get(column) is None:
-        raise _bad(number, column, "is empty", "amount")
+        raise _bad("invoice.empty", number, column, "amount")
     return decimal(row, column)
 
 
-def _bad(number: str, field: str, what: str, reason: str) -> Unusable:
+def _bad(code: str, number: str, field: str, reason: str, **more: str) -> Unusable:
     return Unusable(
-        f"Invoice {number}: {field} {what}.",
+        say(code, invoice=number, field=field, **more),
         reason=reason,
         field=field,
-        next_step=f"Correct {field} of the invoice, then resume.",
+        next_step=say("next.invoice", field=field),
     )

@@ -1,5 +1,6 @@
 """The integration log: one row a change, in plain sentences, with what Resume needs."""
 
+import json
 from datetime import datetime
 from typing import Any
 
@@ -7,7 +8,8 @@ from connector.bus.change import Change
 from connector.dataverse import Upsert
 from connector.identity import derived_id
 from connector.loyalty.decisions import Decision, Outcome
-from connector.rows.choices import OUTCOME
+from connector.loyalty.sentences import parts_of, say
+from connector.rows.choices import DEAD_LETTERED, OUTCOME
 
 
 def log_path(change_id: str) -> str:
@@ -16,41 +18,56 @@ def log_path(change_id: str) -> str:
 
 def log_write(change: Change, decision: Decision, *, attempt: int, duration: float, now: datetime) -> Upsert:
     """The log row of a change. A later hint that finds nothing to do does not overwrite what was done."""
-    return Upsert(
-        log_path(change.id),
-        {
-            "loy_name": decision.message[:400],
-            "loy_outcome": OUTCOME[decision.outcome],
-            "loy_operation": change.subject.value,
-            "loy_reasonclass": decision.reason or None,
-            "loy_field": decision.field or None,
-            "loy_message": decision.message[:4000],
-            "loy_nextstep": decision.next_step[:400] or None,
-            "loy_customerkey": change.customer,
-            "loy_recordtable": change.table,
-            "loy_recordid": change.row,
-            "loy_correlationid": change.correlation_id or None,
-            "loy_points": decision.points,
-            "loy_attempt": attempt,
-            "loy_durationms": int(duration * 1000),
-            "loy_change": change.model_dump_json(exclude_defaults=True),
-            "loy_resume": False,
-            "loy_occurredon": now.replace(microsecond=0),
-        },
-        only_if_new=decision.outcome is Outcome.NOTHING and not change.resumed,
-    )
+    row = _row(change, decision, attempt, now) | {"loy_durationms": int(duration * 1000)}
+    if change.resumed:
+        row |= {"loy_check": False, "loy_preview": None}  # what would be done is done
+    return Upsert(log_path(change.id), row, only_if_new=decision.outcome is Outcome.NOTHING and not change.resumed)
+
+
+def dead_letter_write(change: Change, decision: Decision, *, attempt: int, now: datetime) -> Upsert:
+    """The log row of a change whose every delivery failed, until it is decided after all."""
+    return Upsert(log_path(change.id), _row(change, decision, attempt, now) | {"loy_outcome": DEAD_LETTERED})
+
+
+def _row(change: Change, decision: Decision, attempt: int, now: datetime) -> dict[str, Any]:
+    return {
+        "loy_name": decision.message[:400],
+        "loy_outcome": OUTCOME[decision.outcome],
+        "loy_operation": change.subject.value,
+        "loy_reasonclass": decision.reason or None,
+        "loy_field": decision.field or None,
+        "loy_message": decision.message[:4000],
+        "loy_nextstep": decision.next_step[:400] or None,
+        "loy_said": _said(decision.message, decision.next_step),
+        "loy_customerkey": change.customer,
+        "loy_recordtable": change.table,
+        "loy_recordid": change.row,
+        "loy_correlationid": change.correlation_id or None,
+        "loy_points": decision.points,
+        "loy_attempt": attempt,
+        "loy_change": change.model_dump_json(exclude_defaults=True),
+        "loy_resume": False,
+        "loy_occurredon": now.replace(microsecond=0),
+    }
+
+
+def _said(message: str, next_step: str) -> str:
+    """Both sentences as codes and values, for pages in another language than English."""
+    return json.dumps({"message": parts_of(message), "next": parts_of(next_step)}, separators=(",", ":"))
 
 
 def unreadable_write(body: str, *, queue: str, error: str, now: datetime) -> Upsert:
     """The log row of a message that could not be read. The same message again is the same row."""
+    message, next_step = say("message.unreadable", queue=queue, fault=error), say("next.sender")
     row: dict[str, Any] = {
-        "loy_name": f"A message on {queue} could not be read: {error}"[:400],
+        "loy_name": message[:400],
         "loy_outcome": OUTCOME[Outcome.PARKED],
         "loy_operation": "message",
         "loy_reasonclass": "unreadable",
         "loy_field": error.partition(":")[0][:100],
-        "loy_message": f"A message on {queue} could not be read: {error}"[:4000],
-        "loy_nextstep": "Find out who sends to the queue; send a correct message.",
+        "loy_message": message[:4000],
+        "loy_nextstep": next_step,
+        "loy_said": _said(message, next_step),
         "loy_change": body[:100_000],
         "loy_occurredon": now.replace(microsecond=0),
     }

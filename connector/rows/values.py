@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from connector.dataverse.odata import utc
+from connector.loyalty.sentences import Sentence
 
 type Row = Mapping[str, Any]
 
@@ -13,8 +14,9 @@ type Row = Mapping[str, Any]
 class Unusable(Exception):
     """A row from which nothing can be decided until somebody repairs it."""
 
-    def __init__(self, message: str, *, reason: str, field: str, next_step: str) -> None:
-        super().__init__(message)
+    def __init__(self, sentence: Sentence, *, reason: str, field: str, next_step: Sentence) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
         self.reason = reason
         self.field = field
         self.next_step = next_step
