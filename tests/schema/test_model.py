@@ -32,6 +32,7 @@ def test_entity_sets_and_navigation_properties_are_those_that_the_connector_uses
     model = load()
     assert {table.entity_set for table in model.own_tables} == {
         "loy_programs",
+        "loy_programversions",
         "loy_earnrules",
         "loy_tiers",
         "loy_memberships",
@@ -109,7 +110,7 @@ def test_component_ids_are_the_same_in_every_release() -> None:
         ("tables/loy_tier.toml", 'schema_name = "loy_Rank"', 'schema_name = "abc_Rank"', "does not begin with loy_"),
         ("tables/loy_tier.toml", "[[columns]]", "[[columns]", "loy_tier.toml: Expected"),
         ("tables/account.toml", "extends = true", "extends = true\nownership = 'UserOwned'", "holds columns only"),
-        ("steps.toml", 'filtering = ["loy_resume", "loy_check"]', "", "step 7: filtering attributes belong to Update"),
+        ("steps.toml", 'filtering = ["loy_resume", "loy_check"]', "", "step 8: filtering attributes belong to Update"),
         ("steps.toml", 'filtering = ["loy_resume", "loy_check"]', 'filtering = ["loy_rsm"]', "no column loy_rsm"),
         ("steps.toml", 'table = "loy_adjustment"', 'table = "loy_redemption"', "Create of loy_redemption occurs twice"),
         ("solution.toml", 'prefix = "loy"', 'prefix = "L"', "solution.toml: publisher: prefix"),
