@@ -37,7 +37,9 @@ def handle(env: "Environment", request: "Request", table: Table, name: str) -> R
         request.caller, request_id=request.request_id, base=request.base, bypass_steps=request.bypass_steps,
         shared=request.shared,
     ) as unit:  # fmt: skip
+        unit.bulk = {}
         ids = _run(unit, table, name, targets)
+        env.events.bulk_ended(unit)
     env.meter.rows_written += unit.rows
     if name != "CreateMultiple":
         return no_content()

@@ -268,7 +268,7 @@ class Environment:
                 "task",
                 "email",
             )
-            whole = whole or self.events.listens(table.name, "Update")
+            whole = whole or any(self.events.listens(table.name, message) for message in ("Update", "UpdateMultiple"))
             self._needs_old[table.name] = None if whole else frozenset(watched)
         watched_columns = self._needs_old[table.name]
         return watched_columns is None or not watched_columns.isdisjoint(values)

@@ -27,6 +27,7 @@ QUEUE_LIMIT, WEBHOOK_LIMIT = 192 * 1024, 256 * 1024
 WEBHOOK = 8
 _CLAIMS = "http://schemas.microsoft.com/xrm/2011/Claims/"
 PRE, POST, BOTH = 0, 1, 2
+NOBODY = "00000000-0000-0000-0000-000000000000"
 
 
 @dataclass(slots=True, frozen=True)
@@ -64,6 +65,20 @@ class Step:
     auto_delete: bool
     endpoint: Endpoint
     images: tuple[Image, ...]
+
+    @property
+    def many(self) -> bool:
+        return self.message.endswith("Multiple")
+
+
+@dataclass(slots=True)
+class Written:
+    """One row that was written. `sent`: the caller's values (None: a delete); `old`, `now`: the row before and after."""
+
+    id: str
+    sent: Values | None
+    old: Values | None = None
+    now: Values | None = None
 
 
 def _names(text: str | None) -> frozenset[str] | None:
@@ -117,38 +132,55 @@ class Events:
     def _of(self, table: str, message: str) -> list[Step]:
         return self.steps.get((table, message), []) + self.steps.get(("", message), [])
 
-    # --- the three messages ---
+    # --- what was written; each step hears of it in its own form, whichever call wrote it (merged pipelines) ---
 
     def created(self, unit: "Unit", table: Table, row_id: str, sent: Values) -> None:
         if self.steps and not unit.bypass_steps:
-            for step in self._of(table.name, "Create"):
-                self._post(unit, step, table, row_id, sent, None)
+            self._written(unit, table, "Create", Written(row_id, sent))
 
     def updated(self, unit: "Unit", table: Table, row_id: str, sent: Values, old: Values | None) -> None:
-        if not self.steps or unit.bypass_steps:
-            return
-        for step in self._of(table.name, "Update"):
-            if step.filtering is None or not step.filtering.isdisjoint(sent):
-                self._post(unit, step, table, row_id, sent, old)
+        if self.steps and not unit.bypass_steps:
+            self._written(unit, table, "Update", Written(row_id, sent, old))
 
     def deleted(self, unit: "Unit", table: Table, row_id: str, old: Values) -> None:
         if self.steps and not unit.bypass_steps:
             for step in self._of(table.name, "Delete"):
-                self._post(unit, step, table, row_id, None, old)
+                self._post(unit, step, table, [Written(row_id, None, old)])
 
-    def _post(
-        self, unit: "Unit", step: Step, table: Table, row_id: str, sent: Values | None, old: Values | None
-    ) -> None:
-        now: Values | None = None
-        if sent is not None:
-            from local.dataverse.records import read_row
+    def _written(self, unit: "Unit", table: Table, message: str, row: "Written") -> None:
+        for step in self._of(table.name, message):
+            if step.filtering is None or message == "Create" or not step.filtering.isdisjoint(row.sent or ()):
+                self._post(unit, step, table, [row])
+        many = f"{message}Multiple"
+        if not self._of(table.name, many):
+            return
+        if unit.bulk is not None and unit.depth == 1:
+            unit.bulk.setdefault((table.name, many), []).append(row)
+        else:
+            self._multiple(unit, table, many, [row])
 
-            now = read_row(unit, table, row_id)
-        job = str(uuid.uuid4())
-        body = context(self._env, unit, step, table, row_id, job, sent, old, now)
+    def bulk_ended(self, unit: "Unit") -> None:
+        """All rows of a bulk call are written: steps of the message itself hear of them at once."""
+        rows, unit.bulk = unit.bulk or {}, None
+        for (table, message), written in rows.items():
+            self._multiple(unit, unit.schema.tables[table], message, written)
+
+    def _multiple(self, unit: "Unit", table: Table, message: str, rows: list["Written"]) -> None:
+        sent = {name for row in rows for name in row.sent or ()}
+        for step in self._of(table.name, message):
+            if step.filtering is None or message == "CreateMultiple" or not step.filtering.isdisjoint(sent):
+                self._post(unit, step, table, rows)
+
+    def _post(self, unit: "Unit", step: Step, table: Table, rows: list["Written"]) -> None:
+        from local.dataverse.records import read_row
+
+        for row in rows:
+            row.now = read_row(unit, table, row.id) if row.sent is not None else None
+        job, row_id = str(uuid.uuid4()), NOBODY if step.many else rows[0].id
+        body = context(self._env, unit, step, table, rows, job)
         limit = WEBHOOK_LIMIT if step.endpoint.contract == WEBHOOK else QUEUE_LIMIT
         if len(body) > limit:
-            body = context(self._env, unit, step, table, row_id, job, sent, old, now, trimmed=True)
+            body = context(self._env, unit, step, table, rows, job, trimmed=True)
         if step.synchronous:
             self._env.outbox.call(step, table.name, body)
             return
@@ -158,7 +190,7 @@ class Events:
             (job, step.id, step.endpoint.id, unit.now.timestamp(), unit.now.timestamp() + self._env.faults.event_delay(),
              step.message, table.name, row_id, body),
         )  # fmt: skip
-        self._env.outbox.enlist(unit, job, step, table.name, row_id)
+        self._env.outbox.enlist(unit, job, step, table.name, None if step.many else row_id)
         self.queued += 1
         unit.touched.add("#outbox")
 
@@ -261,50 +293,88 @@ def _image(
     return _entity(table, row_id, _attributes(table, values, names), f"[{pairs}]", typed=False)
 
 
-def context(
-    env: "Environment", unit: "Unit", step: Step, table: Table, row_id: str, job: str, sent: Values | None,
-    old: Values | None, now: Values | None, *, trimmed: bool = False,
-) -> str:  # fmt: skip
-    """RemoteExecutionContext. `sent`: the caller's values (None: a delete); `old`/`now`: the row before and after."""
-    caller = unit.caller
-    if sent is None:
-        target = reference(table.name, row_id)
-    else:
-        attributes: Values = {table.primary_id: row_id} | sent
-        if now is not None and "modifiedon" in table.columns:
-            for name in ("modifiedon", "modifiedby", "modifiedonbehalfby"):
-                attributes[name] = now.get(name)
-        target = _entity(table, row_id, _attributes(table, attributes, {}), "[]", typed=True)
-    inputs = f'[{{"key":"Target","value":{target}}}]'
-    outputs = f'[{{"key":"id","value":"{row_id}"}}]' if step.message == "Create" else "[]"
+def _target(table: Table, row: Written, *, typed: bool, whole: bool) -> str:
+    """What the caller sent; `whole`: with what Dataverse adds before the main operation is over."""
+    if row.sent is None:
+        return reference(table.name, row.id)
+    attributes: Values = {table.primary_id: row.id} | row.sent
+    if whole and row.now is not None and "modifiedon" in table.columns:
+        for name in ("modifiedon", "modifiedby", "modifiedonbehalfby"):
+            attributes[name] = row.now.get(name)
+    return _entity(table, row.id, _attributes(table, attributes, {}), "[]", typed=typed)
+
+
+def _inputs(step: Step, table: Table, rows: list[Written], *, whole: bool) -> str:
+    if not step.many:
+        return f'[{{"key":"Target","value":{_target(table, rows[0], typed=True, whole=whole)}}}]'
+    entities = ",".join(_target(table, row, typed=False, whole=whole) for row in rows)
+    collection = (
+        f'{{{_typed("EntityCollection")},"Entities":[{entities}],"EntityName":"{table.name}","MinActiveRowVersion":"-1",'
+        '"MoreRecords":false,"PagingCookie":null,"TotalRecordCount":-1,"TotalRecordCountLimitExceeded":false}'
+    )
+    return f'[{{"key":"Targets","value":{collection}}}]'
+
+
+def _outputs(step: Step, rows: list[Written]) -> str:
+    if step.message == "Create":
+        return f'[{{"key":"id","value":"{rows[0].id}"}}]'
+    if step.message == "CreateMultiple":
+        return f'[{{"key":"Ids","value":{json.dumps([row.id for row in rows], separators=(",", ":"))}}}]'
+    return "[]"
+
+
+def _images(env: "Environment", unit: "Unit", step: Step, table: Table, row: Written) -> tuple[str, str]:
+    """(before, after): the images registered for the step, as dictionaries."""
     before, after = [], []
-    if now is not None and not step.synchronous:
-        primary = {
-            name: now[name] for name in (table.primary_name, table.primary_id) if name and now.get(name) is not None
-        }
-        named = _entity(table, row_id, _attributes(table, primary, {}), "[]", typed=False)
-        after.append(f'{{"key":"AsynchronousStepPrimaryName","value":{named}}}')
     for image in step.images:
-        if image.kind in (PRE, BOTH) and old is not None:
-            shot = _image(env, unit, table, row_id, old, image.columns)
+        if image.kind in (PRE, BOTH) and row.old is not None:
+            shot = _image(env, unit, table, row.id, row.old, image.columns)
             before.append(f'{{"key":{text(image.alias)},"value":{shot}}}')
-        if image.kind in (POST, BOTH) and now is not None and step.stage == 40:
-            shot = _image(env, unit, table, row_id, now, image.columns)
+        if image.kind in (POST, BOTH) and row.now is not None and step.stage == 40:
+            shot = _image(env, unit, table, row.id, row.now, image.columns)
             after.append(f'{{"key":{text(image.alias)},"value":{shot}}}')
-    posts, pres = f"[{','.join(after)}]", f"[{','.join(before)}]"
+    if row.now is not None and not step.synchronous and not step.many:
+        names = (table.primary_name, table.primary_id)
+        primary = {name: row.now[name] for name in names if name and row.now.get(name) is not None}
+        named = _entity(table, row.id, _attributes(table, primary, {}), "[]", typed=False)
+        after.insert(0, f'{{"key":"AsynchronousStepPrimaryName","value":{named}}}')
+    return f"[{','.join(before)}]", f"[{','.join(after)}]"
+
+
+def context(
+    env: "Environment", unit: "Unit", step: Step, table: Table, rows: list[Written], job: str, *, trimmed: bool = False,
+    main: bool = False,
+) -> str:  # fmt: skip
+    """RemoteExecutionContext. `main`: that of the main operation (stage 30), the parent of what runs after it.
+
+    A step of CreateMultiple or UpdateMultiple gets `Targets`, and its images as the two collections of
+    IPluginExecutionContext4; Microsoft shows no such body, so the JSON form of those two is our reading of the names.
+    """
+    caller = unit.caller
+    row_id = NOBODY if step.many else rows[0].id
     extension = reference("sdkmessageprocessingstep", step.id, step.name, typed=False)
     created = round(unit.now.timestamp() * 1000)
-    entra = text(caller.object_id or "00000000-0000-0000-0000-000000000000")
+    entra = text(caller.object_id or NOBODY)
     initiating = caller.acting or caller.user
     shared = [("IsAutoTransact", "true"), ("AcceptLang", '""'), *((k, text(v)) for k, v in unit.shared.items())]
     variables = ",".join(f'{{"key":{text(key)},"value":{value}}}' for key, value in shared)
+    bulky, collections = ['"ParentContext":null', '"PostEntityImages":[]', '"PreEntityImages":[]'], []
+    if not main and not trimmed:
+        images = [_images(env, unit, step, table, row) for row in rows]
+        if step.stage == 40:
+            bulky[0] = f'"ParentContext":{context(env, unit, step, table, rows, job, main=True)}'
+        if step.many:
+            before, after = (",".join(side) for side in zip(*images, strict=True))
+            collections = [f'"PostEntityImagesCollection":[{after}]', f'"PreEntityImagesCollection":[{before}]']
+        else:
+            bulky[1:] = [f'"PostEntityImages":{images[0][1]}', f'"PreEntityImages":{images[0][0]}']
     parts = [
         f'{{"BusinessUnitId":"{caller.business_unit}"',
         f'"CorrelationId":"{unit.request_id}"',
         f'"Depth":{unit.depth}',
         f'"InitiatingUserAzureActiveDirectoryObjectId":{entra}',
         f'"InitiatingUserId":"{initiating}"',
-        *([] if trimmed else [f'"InputParameters":{inputs}']),
+        *([] if trimmed else [f'"InputParameters":{_inputs(step, table, rows, whole=not main)}']),
         '"IsExecutingOffline":false',
         f'"IsInTransaction":{json.dumps(step.synchronous)}',
         '"IsOfflinePlayback":false',
@@ -315,15 +385,15 @@ def context(
         f'"OperationId":"{job}"',
         f'"OrganizationId":"{env.organization_id}"',
         f'"OrganizationName":"unq{env.organization_id.replace("-", "")[:24]}"',
-        f'"OutputParameters":{outputs}',
+        f'"OutputParameters":{"[]" if main else _outputs(step, rows)}',
         f'"OwningExtension":{extension}',
-        *([] if trimmed else ['"ParentContext":null', f'"PostEntityImages":{posts}', f'"PreEntityImages":{pres}']),
+        *([] if trimmed else [*bulky, *collections]),
         f'"PrimaryEntityId":"{row_id}"',
         f'"PrimaryEntityName":"{table.name}"',
         f'"RequestId":"{unit.request_id}"',
         '"SecondaryEntityName":"none"',
         f'"SharedVariables":[{variables}]',
-        f'"Stage":{step.stage}',
+        f'"Stage":{30 if main else step.stage}',
         f'"UserAzureActiveDirectoryObjectId":{entra}',
         f'"UserId":"{caller.user}"}}',
     ]

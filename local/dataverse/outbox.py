@@ -252,7 +252,7 @@ class Outbox:
 
     # --- bookkeeping ---
 
-    def enlist(self, unit: "Unit", job: str, step: Step, table: str, row: str) -> None:
+    def enlist(self, unit: "Unit", job: str, step: Step, table: str, row: str | None) -> None:
         """The system job of a message that is put into the outbox: it waits."""
         user = self._env.system
         unit.connection.execute(

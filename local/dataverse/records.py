@@ -36,6 +36,7 @@ from local.dataverse.values import Parser, guid, literal, parser
 
 if TYPE_CHECKING:
     from local.dataverse.environment import Environment
+    from local.dataverse.events import Written
 
 Values = dict[str, Any]
 DEEPEST = 8
@@ -63,6 +64,9 @@ class Unit:
     depth: int = 1
     references: dict[str, str] = field(default_factory=dict)  # Content-ID -> URL of the row
     shared: dict[str, str] = field(default_factory=dict)
+    bulk: dict[tuple[str, str], list["Written"]] | None = (
+        None  # in a bulk call: what its own message's steps will hear of
+    )
     rows: int = 0
     touched: set[str] = field(default_factory=set)  # tables whose cached content is stale after the commit
 

@@ -3,6 +3,7 @@
 import http.server
 import json
 import threading
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -317,3 +318,72 @@ def test_event_faults_are_seeded(dataverse: Dataverse, hook: Hook) -> None:
     assert 0 < first < 20
     assert dataverse.env.faults.counts["event_lost"] == 20 - first
     assert wait_until_empty(dataverse.env, 1)
+
+
+def test_what_runs_after_the_operation_is_told_of_the_operation(dataverse: Dataverse, hook: Hook) -> None:
+    register(dataverse, hook, "Update", "account")
+    register(dataverse, hook, "Update", "account", stage=20, mode=0)
+    row = dataverse.ok("POST", "accounts", {"name": "A"})
+    dataverse.ok("PATCH", f"accounts({row})", {"name": "B"})
+    before, after = sorted(told(dataverse, hook), key=lambda event: int(event["Stage"]))
+    assert (before["Stage"], before["ParentContext"]) == (20, None)
+    parent = after["ParentContext"]
+    assert (after["Stage"], parent["Stage"], parent["MessageName"], parent["Depth"]) == (40, 30, "Update", 1)
+    assert (parent["ParentContext"], parent["PreEntityImages"], parent["PostEntityImages"]) == (None, [], [])
+    assert pairs(parent["InputParameters"][0]["value"]) == {
+        "accountid": row,
+        "name": "B",
+    }  # before Dataverse adds its own
+    assert parent["PrimaryEntityId"] == row
+
+
+def test_steps_of_bulk_messages_hear_of_all_rows_at_once(dataverse: Dataverse, hook: Hook) -> None:
+    created = register(dataverse, hook, "CreateMultiple", "account")
+    updated = register(dataverse, hook, "UpdateMultiple", "account", filteringattributes="telephone1")
+    image(dataverse, created, 1, "post", "name")
+    image(dataverse, updated, 2, "both", "telephone1")
+    kind, action = {"@odata.type": "Microsoft.Dynamics.CRM.account"}, "accounts/Microsoft.Dynamics.CRM."
+    rows = [kind | {"name": name, "telephone1": "1"} for name in "ABC"]
+    ids = dataverse.ok("POST", f"{action}CreateMultiple", {"Targets": rows})["Ids"]
+    changes = [kind | {"accountid": row, "telephone1": "2"} for row in ids[:2]]
+    dataverse.ok("POST", f"{action}UpdateMultiple", {"Targets": [*changes, kind | {"accountid": ids[2], "name": "Z"}]})
+    dataverse.ok(
+        "POST", f"{action}UpdateMultiple", {"Targets": [kind | {"accountid": ids[2], "name": "Y"}]}
+    )  # not heard
+    create, update = told(dataverse, hook)
+    targets = create["InputParameters"][0]
+    assert (targets["key"], targets["value"]["__type"]) == ("Targets", f"EntityCollection:{CONTRACTS}")
+    assert [pairs(entity)["name"] for entity in targets["value"]["Entities"]] == ["A", "B", "C"]
+    assert create["OutputParameters"] == [{"key": "Ids", "value": ids}]
+    assert (create["MessageName"], create["PrimaryEntityId"]) == ("CreateMultiple", str(uuid.UUID(int=0)))
+    after = create["PostEntityImagesCollection"]
+    assert [pairs(images[0]["value"])["name"] for images in after] == ["A", "B", "C"]
+    assert [
+        entity["Id"] for entity in update["InputParameters"][0]["value"]["Entities"]
+    ] == ids  # in any of them is enough
+    shots = [update[f"{side}EntityImagesCollection"] for side in ("Pre", "Post")]
+    assert [[pairs(images[0]["value"])["telephone1"] for images in side] for side in shots] == [
+        ["1", "1", "1"],
+        ["2", "2", "1"],
+    ]
+
+
+def test_pipelines_of_single_and_bulk_messages_are_merged(dataverse: Dataverse, hook: Hook) -> None:
+    register(dataverse, hook, "Create", "account")
+    register(dataverse, hook, "CreateMultiple", "account")
+    row = dataverse.ok("POST", "accounts", {"name": "A"})
+    single, one = sorted(told(dataverse, hook), key=lambda event: len(event["MessageName"]))
+    assert [entity["Id"] for entity in one["InputParameters"][0]["value"]["Entities"]] == [row]
+    assert single["PrimaryEntityId"] == row
+    kind = {"@odata.type": "Microsoft.Dynamics.CRM.account", "name": "B"}
+    dataverse.ok("POST", "accounts/Microsoft.Dynamics.CRM.CreateMultiple", {"Targets": [kind] * 3})
+    assert sorted(event["MessageName"] for event in told(dataverse, hook)[2:]) == ["Create"] * 3 + ["CreateMultiple"]
+
+
+def test_a_synchronous_step_of_a_bulk_message_can_refuse_all_rows(dataverse: Dataverse, hook: Hook) -> None:
+    register(dataverse, hook, "CreateMultiple", "account", mode=0)
+    hook.statuses = [400]
+    kind = {"@odata.type": "Microsoft.Dynamics.CRM.account", "name": "B"}
+    targets = {"Targets": [kind] * 3}
+    dataverse.fails(400, "0x80050201", "POST", "accounts/Microsoft.Dynamics.CRM.CreateMultiple", targets)
+    assert dataverse.ok("GET", "accounts")["value"] == []
