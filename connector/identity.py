@@ -35,6 +35,11 @@ class Customer:
     def membership_id(self) -> str:
         return derived_id(str(self))
 
+    @property
+    def partition(self) -> int:
+        """The first byte of the membership's id: mass jobs share out the customers by it."""
+        return int(self.membership_id[:2], 16)
+
 
 def derived_id(*parts: str) -> str:
     """A row id that follows from what the row stands for: a retry meets the row it made before."""

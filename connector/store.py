@@ -15,6 +15,7 @@ from connector.loyalty.ledger import Entry, Kind, State, fold
 from connector.loyalty.program import Program
 from connector.rows import customers, ledger
 from connector.rows.choices import KIND
+from connector.rows.copies import copies
 from connector.rows.customers import CustomerRow
 from connector.rows.ledger import Membership
 from connector.rows.log import log_path, log_write
@@ -123,19 +124,10 @@ class Store:
             self._client.commit([Update(log_path(change_id), preview_columns(ledgers, self._clock()))])
 
     def _ledger_writes(self, program: Program, posting: Posting, now: datetime) -> list[Write]:
-        membership, state, customer = posting.membership, posting.state, posting.customer
-        row = ledger.membership_row(program, membership, state, customer.name if customer else "", now)
+        membership, customer = posting.membership, posting.customer
+        row, columns = copies(program, membership, posting.state, customer, now)
         mirrored: list[Write] = []
         if customer:
-            columns = customers.mirror(program, state, now)
-            if customer.customer.table == "account" and not membership.rating_override:
-                tier, written = program.tier(state.tier, now.date()), membership.written_rating
-                rating, by_hand = customers.rating(program, tier, written, customer.rating, now.date())
-                if rating is not None:
-                    columns["accountratingcode"] = rating
-                    row["loy_writtenrating"] = rating
-                if by_hand:
-                    row |= {"loy_ratingoverride": True, "loy_ratingoverridereason": by_hand}
             path = f"{customer.customer.entity_set}({customer.customer.id})"
             mirrored.append(Update(path, columns, if_match=(posting.guarded and customer.etag) or "*"))
         # Entries refer to the membership, so it comes first. It is a plain upsert: the entries' sequence guards it.
