@@ -109,6 +109,7 @@ def membership_row(program: Program, membership: Membership, state: State, name:
         customer = membership.customer
         row["loy_name"] = name or str(customer)
         row["loy_customerkey"] = str(customer)
+        row["loy_partition"] = customer.partition
         row[f"loy_CustomerId_{customer.table}@odata.bind"] = bind(customer.entity_set, customer.id)
         if program.id:
             row["loy_ProgramId@odata.bind"] = bind("loy_programs", program.id)
