@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from local.entra.cli import IDENTITY
 from local.entra.directory import Directory
 from local.files import write_private
 from local.home import HomeError, claimed
@@ -26,7 +27,7 @@ from local.tls import ensure_certificates
 
 _ROOT = Path(__file__).parent.parent
 _QUEUES = Path(__file__).parent / "queues.json"
-_PORTS = ("entra", "dataverse", "servicebus", "servicebus_admin", "functions", "dynamics")
+_PORTS = ("entra", "dataverse", "servicebus", "servicebus_admin", "functions", "dynamics", "identity")
 _READY_WITHIN = 60.0
 _END_WITHIN = 20.0
 _DEATHS, _WITHIN = 5, 60.0  # so many deaths of a process in so many seconds, and we give up
@@ -167,9 +168,12 @@ def main(argv: list[str]) -> int:
         "--home", type=Path, default=Path(".local/stack"), help="where all state is (default .local/stack)"
     )
     parser.add_argument(
-        "--ports", type=int, metavar="BASE", help="the first of six ports; default: those of last time, or free ones"
+        "--ports", type=int, metavar="BASE", help="the first of seven ports; default: those of last time, or free ones"
     )
     parser.add_argument("--program", default=os.environ.get("LOYALTY_PROGRAM") or "MAIN", metavar="CODE")
+    parser.add_argument(
+        "--managed-identity", action="store_true", help="the function app signs in without a secret and without a key"
+    )
     parser.add_argument("--no-provision", action="store_true", help="leave tables and steps as they are")
     parser.add_argument("--no-functions", action="store_true", help="everything but the function app")
     options = parser.parse_args(argv)
@@ -199,7 +203,7 @@ def _start(supervisor: Supervisor, home: Path, options: argparse.Namespace) -> d
     ports = _ports(home, options.ports)
     certificates = ensure_certificates(home)
     directory = Directory(home)
-    client, shell = directory.named(_CLIENT), directory.named(_SHELL)
+    client, shell, identity = directory.named(_CLIENT), directory.named(_SHELL), directory.named(IDENTITY, managed=True)
     dataverse_url = f"https://localhost:{ports['dataverse']}"
     logs = home / "logs"
     logs.mkdir(exist_ok=True)
@@ -209,26 +213,44 @@ def _start(supervisor: Supervisor, home: Path, options: argparse.Namespace) -> d
         words = [name, *(str(argument) for argument in arguments)]
         return supervisor.start(Part(name, words, environment | (more or {}), logs / f"{name}.log"))
 
-    entra = part("entra", "--home", home, "--port", ports["entra"], "--resource", dataverse_url)
-    bus_ports = ("--port", ports["servicebus"], "--admin-port", ports["servicebus_admin"])
-    bus = part("servicebus", "--config", _QUEUES, "--home", home / "servicebus", *bus_ports)
+    entra = part(
+        "entra",
+        *("--home", home, "--port", ports["entra"], "--identity-port", ports["identity"]),
+        *("--resource", dataverse_url, "--resource", "https://servicebus.azure.net"),
+    )
+    bus = part(
+        "servicebus",
+        *("--config", _QUEUES, "--home", home / "servicebus"),
+        *("--port", ports["servicebus"], "--admin-port", ports["servicebus_admin"]),
+        *("--authority", f"{entra['authority']}/{directory.tenant_id}", "--ca-file", certificates.ca_file),
+        *("--role", f"{identity.object_id}:Send,Listen"),
+    )
     settings = {
         "DATAVERSE_URL": dataverse_url,
-        "DATAVERSE_TENANT_ID": directory.tenant_id,
-        "DATAVERSE_AUTHORITY": entra["authority"],
-        "DATAVERSE_CLIENT_ID": client.client_id,
-        "DATAVERSE_CLIENT_SECRET": client.secret,
         "DATAVERSE_CA_FILE": str(certificates.ca_file),
-        "ServiceBusConnection": bus["connection_string"],
         **_QUEUE_SETTINGS,
         "LOYALTY_PROGRAM": options.program,
         "PYTHON_THREADPOOL_THREAD_COUNT": environment.get("PYTHON_THREADPOOL_THREAD_COUNT", "128"),
     }
+    with_key = {
+        "DATAVERSE_TENANT_ID": directory.tenant_id,
+        "DATAVERSE_AUTHORITY": entra["authority"],
+        "DATAVERSE_CLIENT_ID": client.client_id,
+        "DATAVERSE_CLIENT_SECRET": client.secret,
+        "ServiceBusConnection": bus["connection_string"],
+    }
+    with_identity = {
+        "IDENTITY_ENDPOINT": entra["identity_endpoint"],
+        "IDENTITY_HEADER": directory.identity_header,
+        "ServiceBusConnection__fullyQualifiedNamespace": f"localhost:{ports['servicebus']}",
+    }
+    installing = settings | with_key
+    settings |= with_identity if options.managed_identity else with_key
     dataverse = part(
         "dataverse",
         *("--home", home / "dataverse", "--tls-home", home, "--port", ports["dataverse"]),
         *("--authority", f"{entra['authority']}/{directory.tenant_id}", "--application", client.client_id),
-        *("--application", shell.client_id),
+        *("--application", shell.client_id, "--application", identity.client_id),
     )
     # Before our tables: it brings the forms of Sales, to which the installer adds our tab.
     dynamics = part(
@@ -238,7 +260,7 @@ def _start(supervisor: Supervisor, home: Path, options: argparse.Namespace) -> d
         more={"DYNAMICS_CLIENT_SECRET": shell.secret},
     )
     if not options.no_provision:
-        _provision(environment | settings, options.program, logs / "deploy.log")
+        _provision(environment | installing, options.program, logs / "deploy.log")
     endpoints = {
         "dataverse_url": dataverse_url,
         "authority": entra["authority"],
@@ -313,14 +335,14 @@ def _ports(home: Path, base: int | None) -> dict[str, int]:
         if not 1024 <= base <= 65_535 - len(_PORTS):
             raise UpError(f"--ports: {base} does not lie between 1024 and {65_535 - len(_PORTS)}")
         chosen = {name: base + number for number, name in enumerate(_PORTS)}
-    elif endpoints.exists():
-        chosen = {name: int(json.loads(endpoints.read_text())["ports"][name]) for name in _PORTS}
     else:
+        chosen = dict(json.loads(endpoints.read_text())["ports"]) if endpoints.exists() else {}
+        missing = [name for name in _PORTS if name not in chosen]
         with contextlib.ExitStack() as taken:
-            sockets = [taken.enter_context(socket.socket()) for _ in _PORTS]
+            sockets = [taken.enter_context(socket.socket()) for _ in missing]
             for free in sockets:
                 free.bind(("127.0.0.1", 0))
-            chosen = {name: free.getsockname()[1] for name, free in zip(_PORTS, sockets, strict=True)}
+            chosen |= {name: free.getsockname()[1] for name, free in zip(missing, sockets, strict=True)}
     for name, port in chosen.items():
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -333,7 +355,14 @@ def _ports(home: Path, base: int | None) -> dict[str, int]:
 
 def _clean_environment() -> dict[str, str]:
     """Ours without what would point the parts elsewhere: other settings, other certificates, proxies."""
-    foreign = ("DATAVERSE_", "ServiceBusConnection", "AzureWebJobsServiceBus", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+    foreign = (
+        "DATAVERSE_",
+        "IDENTITY_",
+        "ServiceBusConnection",
+        "AzureWebJobsServiceBus",
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+    )
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return kept | {"PYTHONUNBUFFERED": "1", "NO_PROXY": "localhost,127.0.0.1"}
 

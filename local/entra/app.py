@@ -22,7 +22,7 @@ from werkzeug.exceptions import HTTPException, ServiceUnavailable
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
-from local.entra import errors
+from local.entra import assertions, errors
 from local.entra.directory import Directory, Registration
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class EntraApp:
                 Rule("/admin/counters", endpoint=self._show_counters),
                 Rule("/admin/dials", endpoint=self._turn_dials, methods=["GET", "POST"]),
                 Rule("/admin/registrations", endpoint=self._register, methods=["POST"]),
+                Rule("/admin/registrations/<client_id>/certificate", endpoint=self._add_certificate, methods=["POST"]),
                 Rule("/admin/registrations/<client_id>/secret", endpoint=self._renew_secret, methods=["POST"]),
             ]
         )
@@ -109,7 +110,7 @@ class EntraApp:
         with self._lock:
             self._counters["token_requests"] += 1
             failing = self._random.random() < self._dials["error_rate"]
-            delay, lifetime = self._dials["delay_seconds"], int(self._dials["token_lifetime_seconds"])
+            delay = self._dials["delay_seconds"]
         if delay:
             time.sleep(delay)
         if failing:
@@ -124,12 +125,30 @@ class EntraApp:
         client = self.directory.find(form["client_id"])
         if client is None:
             raise errors.unknown_client(form["client_id"], self.directory.tenant_id)
+        self._check_credential(form, client)
+        token, lifetime = self.issue(client, self._resource(form["scope"]), certificate="client_assertion" in form)
+        answer = {"token_type": "Bearer", "expires_in": lifetime, "ext_expires_in": lifetime, "access_token": token}
+        response = _json(answer)
+        response.headers["Cache-Control"] = "no-store, no-cache"
+        return response
+
+    def _check_credential(self, form: dict[str, str], client: Registration) -> None:
+        if form.get("client_assertion_type") == assertions.TYPE and "client_assertion" in form:
+            root = f"{self.base}/{self.directory.tenant_id}"
+            audiences = (f"{root}/oauth2/v2.0/token", f"{root}/v2.0", self._issuer)
+            assertions.check_assertion(form["client_assertion"], client, audiences, self._now())
+            return
         if "client_secret" not in form:
             raise errors.missing_secret()
-        if not secrets.compare_digest(form["client_secret"].encode(), client.secret.encode()):
+        if not client.secret or not secrets.compare_digest(form["client_secret"].encode(), client.secret.encode()):
             raise errors.wrong_secret(client.client_id)
-        resource = self._resource(form["scope"])
+
+    def issue(self, client: Registration, resource: str, *, certificate: bool = False) -> tuple[str, int]:
+        """An access token of the client for a resource, and its lifetime in seconds."""
         now = int(self._now().timestamp())
+        with self._lock:
+            lifetime = int(self._dials["token_lifetime_seconds"])
+            self._counters["tokens_issued"] += 1
         claims = {
             "aud": resource,
             "iss": self._issuer,
@@ -137,7 +156,7 @@ class EntraApp:
             "nbf": now,
             "exp": now + lifetime,
             "appid": client.client_id,
-            "appidacr": "1",
+            "appidacr": "2" if certificate or client.managed else "1",  # 1: secret, 2: certificate
             "idp": self._issuer,
             "oid": client.object_id,
             "sub": client.object_id,
@@ -145,21 +164,19 @@ class EntraApp:
             "uti": secrets.token_urlsafe(16),
             "ver": "1.0",
         }
-        token = jwt.encode(claims, self.directory.signing_key, "RS256", {"kid": self._kid, "x5t": self._kid})
-        with self._lock:
-            self._counters["tokens_issued"] += 1
-        answer = {"token_type": "Bearer", "expires_in": lifetime, "ext_expires_in": lifetime, "access_token": token}
-        response = _json(answer)
-        response.headers["Cache-Control"] = "no-store, no-cache"
-        return response
+        return jwt.encode(claims, self.directory.signing_key, "RS256", {"kid": self._kid, "x5t": self._kid}), lifetime
 
     def _resource(self, scope: str) -> str:
         resource, found, rest = scope.partition("/.default")
         if not found or rest or " " in resource or not resource:
             raise errors.invalid_scope(scope)
-        if resource.rstrip("/").lower() not in self._resources:
+        if not self.knows(resource):
             raise errors.unknown_resource(resource, self.directory.tenant_id)
         return resource
+
+    def knows(self, resource: str) -> bool:
+        """Whether tokens may be for this App ID URI."""
+        return resource.rstrip("/").lower() in self._resources
 
     def _check_tenant(self, tenant: str, error: str = "invalid_request") -> None:
         if tenant.lower() != self.directory.tenant_id:
@@ -178,7 +195,7 @@ class EntraApp:
         return _json(
             {
                 "token_endpoint": f"{root}/oauth2/v2.0/token",
-                "token_endpoint_auth_methods_supported": ["client_secret_post"],
+                "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt"],
                 "jwks_uri": f"{root}/discovery/v2.0/keys",
                 "response_types_supported": ["code"],
                 "subject_types_supported": ["pairwise"],
@@ -257,6 +274,14 @@ class EntraApp:
             return _json(_public(self.directory.renew_secret(client_id)))
         except KeyError:
             return _json({"error": "client_id: no such client"}, 404)
+
+    def _add_certificate(self, request: Request, client_id: str) -> Response:
+        try:
+            return _json(_public(self.directory.add_certificate(client_id, str(_object(request).get("certificate")))))
+        except KeyError:
+            return _json({"error": "client_id: no such client"}, 404)
+        except ValueError:
+            return _json({"error": "certificate: PEM text is expected"}, 400)
 
 
 def _public(registration: Registration) -> dict[str, str]:

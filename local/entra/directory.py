@@ -4,9 +4,10 @@ import json
 import secrets
 import threading
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -15,12 +16,17 @@ from local.files import write_private
 
 @dataclass(frozen=True)
 class Registration:
-    """A client application and its one secret. `object_id` is its service principal's id, the token's `oid`."""
+    """A client application with its one secret and its certificates in PEM form, or a managed identity, which has neither.
+
+    `object_id` is its service principal's id, the token's `oid`.
+    """
 
     client_id: str
     object_id: str
     name: str
     secret: str
+    certificates: tuple[str, ...] = ()
+    managed: bool = False
 
     def __repr__(self) -> str:
         return f"Registration({self.client_id}, {self.name!r})"
@@ -36,27 +42,32 @@ class Directory:
         self._file = self._folder / "directory.json"
         content = json.loads(self._file.read_text()) if self._file.exists() else {}
         self.tenant_id: str = content.get("tenant_id") or str(uuid.uuid4())
-        self._registrations = {r["client_id"]: Registration(**r) for r in content.get("registrations", [])}
+        # Whoever knows it gets tokens of the managed identities: the platform tells it to the app alone.
+        self.identity_header: str = content.get("identity_header") or secrets.token_hex(16).upper()
+        self._registrations = {
+            r["client_id"]: Registration(**r | {"certificates": tuple(r.get("certificates", ()))})
+            for r in content.get("registrations", [])
+        }
         self.signing_key = self._signing_key()
-        if not content:
+        if "identity_header" not in content:
             self._save()
 
     def find(self, client_id: str) -> Registration | None:
         return self._registrations.get(client_id.lower())
 
-    def named(self, name: str) -> Registration:
+    def named(self, name: str, *, managed: bool = False) -> Registration:
         """The registration of that name, made if there is none."""
         with self._lock:
             found = next((r for r in self._registrations.values() if r.name == name), None)
-        return found or self.register(name)
+        return found or self.register(name, managed=managed)
 
-    def register(self, name: str, client_id: str | None = None) -> Registration:
+    def register(self, name: str, client_id: str | None = None, *, managed: bool = False) -> Registration:
         """Adds a client; ValueError if `client_id` is no GUID or is taken."""
         chosen = str(uuid.UUID(client_id)) if client_id else str(uuid.uuid4())
         with self._lock:
             if chosen in self._registrations:
                 raise ValueError(f"client_id {chosen} is registered already")
-            made = Registration(chosen, str(uuid.uuid4()), name, _new_secret())
+            made = Registration(chosen, str(uuid.uuid4()), name, "" if managed else _new_secret(), managed=managed)
             self._registrations[chosen] = made
             self._save()
         return made
@@ -65,7 +76,19 @@ class Directory:
         """Gives the client another secret, the old one ends at once; KeyError if there is no such client."""
         with self._lock:
             old = self._registrations[client_id.lower()]
-            made = Registration(old.client_id, old.object_id, old.name, _new_secret())
+            if old.managed:
+                raise KeyError(client_id)
+            made = replace(old, secret=_new_secret())
+            self._registrations[old.client_id] = made
+            self._save()
+        return made
+
+    def add_certificate(self, client_id: str, pem: str) -> Registration:
+        """Lets the client sign with the key of a certificate; KeyError without such a client, ValueError for what is none."""
+        x509.load_pem_x509_certificate(pem.encode())
+        with self._lock:
+            old = self._registrations[client_id.lower()]
+            made = replace(old, certificates=(*old.certificates, pem))
             self._registrations[old.client_id] = made
             self._save()
         return made
@@ -73,6 +96,7 @@ class Directory:
     def _save(self) -> None:
         content = {
             "tenant_id": self.tenant_id,
+            "identity_header": self.identity_header,
             "registrations": [asdict(r) for r in self._registrations.values()],
         }
         write_private(self._file, json.dumps(content, indent=1).encode())

@@ -99,3 +99,41 @@ def unknown_resource(resource: str, tenant: str) -> Refused:
         "application has not been installed by the administrator of the tenant or consented to by any user in the "
         "tenant. You might have sent your authentication request to the wrong tenant.",
     )
+
+
+def malformed_assertion(why: str) -> Refused:
+    return Refused("invalid_client", 50027, f"JWT token is invalid or malformed: {why}.", 401)
+
+
+def unknown_certificate(client_id: str) -> Refused:
+    return Refused(
+        "invalid_client",
+        700027,
+        "The certificate with identifier used to sign the client assertion is not registered on application "
+        f"'{client_id}', or the signature does not fit.",
+        401,
+    )
+
+
+def other_assertion(client_id: str) -> Refused:
+    return Refused(
+        "invalid_client",
+        700021,
+        f"Client assertion application identifier doesn't match 'client_id' parameter '{client_id}'.",
+        401,
+    )
+
+
+def assertion_for_another(audience: str) -> Refused:
+    return Refused(
+        "invalid_client", 700023, f"Client assertion audience claim '{audience}' does not match Realm issuer.", 401
+    )
+
+
+def assertion_out_of_time(now: datetime.datetime) -> Refused:
+    return Refused(
+        "invalid_client",
+        700024,
+        f"Client assertion is not within its valid time range. Current time: {now:%Y-%m-%dT%H:%M:%SZ}.",
+        401,
+    )

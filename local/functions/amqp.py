@@ -26,7 +26,7 @@ from proton import (
 )
 from proton import Link as ProtonLink
 
-from local.functions.connection_string import TOKEN_LIFETIME, ConnectionString
+from local.functions.connection_string import ServiceBusAddress
 from local.functions.links import ANSWER_WITHIN, AmqpError, Link, ReceiverLink, SenderLink, connection_lost
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class Amqp(asyncio.Protocol):
         self._connection.collect(self._collector)
 
     @classmethod
-    async def connect(cls, address: ConnectionString, entities: list[str], name: str) -> Self:
+    async def connect(cls, address: ServiceBusAddress, entities: list[str], name: str) -> Self:
         """Opens the connection and authorizes it for `entities`; OSError, TimeoutError or AmqpError if that fails."""
         amqp = cls(name)
         amqp._connection.hostname = address.host
@@ -110,30 +110,31 @@ class Amqp(asyncio.Protocol):
             try:
                 await amqp._opened
                 tokens = RequestLink(amqp, "$cbs")
-                await amqp._authorize(tokens, address, entities)
+                end = await amqp._authorize(tokens, address, entities)
             except BaseException:
                 amqp.close()
                 raise
-        amqp._renewal = amqp.loop.create_task(amqp._keep_authorized(tokens, address, entities))
+        amqp._renewal = amqp.loop.create_task(amqp._keep_authorized(tokens, address, entities, end))
         return amqp
 
-    async def _authorize(self, tokens: RequestLink, address: ConnectionString, entities: list[str]) -> None:
+    async def _authorize(self, tokens: RequestLink, address: ServiceBusAddress, entities: list[str]) -> float:
+        """Puts a token for each entity; returns when the first of them ends (Unix seconds)."""
+        end = float("inf")
         for entity in entities:
-            await tokens.request(
-                {
-                    "operation": "put-token",
-                    "type": "servicebus.windows.net:sastoken",
-                    "name": f"sb://{address.host}:{address.port}/{entity}",
-                },
-                address.token(entity, time.time()),
-            )
+            token, expires = await asyncio.to_thread(address.token, entity, time.time())
+            name = f"sb://{address.host}:{address.port}/{entity}"
+            await tokens.request({"operation": "put-token", "type": address.token_type, "name": name}, token)
+            end = min(end, expires)
+        return end
 
-    async def _keep_authorized(self, tokens: RequestLink, address: ConnectionString, entities: list[str]) -> None:
+    async def _keep_authorized(
+        self, tokens: RequestLink, address: ServiceBusAddress, entities: list[str], end: float
+    ) -> None:
         while True:
-            await asyncio.sleep(TOKEN_LIFETIME * 0.9)
+            await asyncio.sleep((end - time.time()) * 0.9)
             try:
-                await self._authorize(tokens, address, entities)
-            except (AmqpError, TimeoutError) as error:
+                end = await self._authorize(tokens, address, entities)
+            except (AmqpError, OSError) as error:
                 log.warning("Service Bus did not renew the authorization: %s", error)
                 self.close()
                 return

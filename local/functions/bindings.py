@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from local.functions.connection_string import ConnectionString, IdentityConnection, ServiceBusAddress
 from local.functions.errors import StartError
 from local.functions.ncrontab import Schedule
 
@@ -36,7 +37,7 @@ class QueueTrigger:
     name: str
     argument: str
     queue: str
-    connection: str  # a connection string
+    connection: ServiceBusAddress
     sessions: bool
     binary: bool
     disabled: bool
@@ -106,9 +107,10 @@ def _trigger(name: str, bindings: list[dict[str, Any]], settings: Mapping[str, s
             if str(trigger.get("cardinality") or "one").lower() != "one":
                 raise StartError(f"function {name}: this host hands over one message a call (cardinality ONE)")
             setting = str(trigger.get("connection") or "AzureWebJobsServiceBus")
-            connection = settings.get(setting) or settings.get(f"AzureWebJobs{setting}")
-            if not connection:
-                raise StartError(f"function {name}: the setting {setting}, its connection, is not set")
+            try:
+                connection = _connection(setting, settings)
+            except ValueError as error:
+                raise StartError(f"function {name}: its connection is wrong: {error}") from error
             return QueueTrigger(
                 name,
                 argument,
@@ -120,3 +122,12 @@ def _trigger(name: str, bindings: list[dict[str, Any]], settings: Mapping[str, s
             )
         case other:
             raise StartError(f"function {name}: this host does not know the trigger {other}")
+
+
+def _connection(setting: str, settings: Mapping[str, str]) -> ServiceBusAddress:
+    text = settings.get(setting) or settings.get(f"AzureWebJobs{setting}")
+    if text:
+        return ConnectionString.parse(text)
+    if settings.get(f"{setting}__fullyQualifiedNamespace"):
+        return IdentityConnection.read(setting, settings)
+    raise ValueError(f"the setting {setting} is not there")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from local.functions.bindings import HttpTrigger, QueueTrigger, TimerTrigger, read_triggers
-from local.functions.connection_string import ConnectionString
+from local.functions.connection_string import ServiceBusAddress
 from local.functions.errors import StartError
 from local.functions.http import HttpDoor
 from local.functions.invocations import Invocations
@@ -45,15 +45,11 @@ class Host:
         self._timer_triggers = {t.name.lower(): t for t in triggers if isinstance(t, TimerTrigger)}
         self._queue_triggers = {t.name.lower(): t for t in triggers if isinstance(t, QueueTrigger)}
         self._http_triggers = [t for t in triggers if isinstance(t, HttpTrigger)]
-        by_connection: dict[str, list[QueueTrigger]] = {}
+        by_connection: dict[ServiceBusAddress, list[QueueTrigger]] = {}
         for trigger in self._queue_triggers.values():
             if not trigger.disabled:
                 by_connection.setdefault(trigger.connection, []).append(trigger)
-        for connection, served in by_connection.items():
-            try:
-                address = ConnectionString.parse(connection)
-            except ValueError as error:
-                raise StartError(f"function {served[0].name}: its connection string is wrong: {error}") from error
+        for address, served in by_connection.items():
             self._namespaces.append(Namespace(address, served, self.invocations, self._options))
         self._timers = Timers(list(self._timer_triggers.values()), self.invocations, self._home / "timers.json")
         try:

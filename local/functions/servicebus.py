@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from local.functions.amqp import Amqp
 from local.functions.bindings import QueueTrigger
-from local.functions.connection_string import ConnectionString
+from local.functions.connection_string import ServiceBusAddress
 from local.functions.invocations import Invocations
 from local.functions.links import AmqpError, Delivery, ReceiverLink
 from local.functions.messages import Reader, Received
@@ -28,10 +28,10 @@ _REFUSED_WAIT = 2.0  # after a link was refused for a reason that waiting may cu
 
 
 class Namespace:
-    """All triggers on one connection string: `start`, then `drain` and `close`."""
+    """All triggers on one connection: `start`, then `drain` and `close`."""
 
     def __init__(
-        self, address: ConnectionString, triggers: list[QueueTrigger], invocations: Invocations, options: HostOptions
+        self, address: ServiceBusAddress, triggers: list[QueueTrigger], invocations: Invocations, options: HostOptions
     ) -> None:
         self._address, self._triggers = address, triggers
         self._invocations, self._options = invocations, options

@@ -17,9 +17,7 @@ from local.servicebus.amqp.connection import Connection
 from local.servicebus.amqp.performatives import AmqpError
 from local.servicebus.config import NamespaceConfig
 from local.servicebus.faults import Dials, Faults
-from local.servicebus.gateway.authorization import (
-    Policy,
-)
+from local.servicebus.gateway.authorization import Authority, Policy
 from local.servicebus.gateway.gateway import Gateway
 from local.servicebus.model.agenda import Clock
 from local.servicebus.model.namespace import Namespace
@@ -33,7 +31,7 @@ class Broker:
     """A running broker. Use as a context manager: it listens on loopback in a thread of its own.
 
     home: folder of the durable store (None: in memory). port 0: any free one. policies: shared access policies
-    by name; the first is that of the connection string.
+    by name; the first is that of the connection string. authority: whose tokens count beside them.
     """
 
     def __init__(
@@ -45,11 +43,13 @@ class Broker:
         policies: Mapping[str, Policy] | None = None,
         dials: Dials | None = None,
         clock: Clock | None = None,
+        authority: Authority | None = None,
     ) -> None:
         self._config = config
         self._home = home
         self._policies = dict(policies or DEFAULT_POLICIES)
         self._dials = dials
+        self._authority = authority
         self._clock = clock or (lambda: datetime.now(UTC))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="servicebus", daemon=True)
@@ -113,7 +113,8 @@ class Broker:
             self._home.mkdir(parents=True, exist_ok=True)
             self._store = SqliteStore(self._home / "servicebus.sqlite")
         namespace = Namespace(self._config.queues, self._config.topics, clock=self._clock, store=self._store)
-        self._gateway = Gateway(namespace, self._store, self._clock, self._policies, Faults(self._dials))
+        faults = Faults(self._dials)
+        self._gateway = Gateway(namespace, self._store, self._clock, self._policies, faults, self._authority)
         self._gateway.changed()
         for item in sockets:
             server = await self._loop.create_server(lambda: Connection(self._gateway), sock=item, backlog=1024)

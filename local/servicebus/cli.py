@@ -14,7 +14,7 @@ from pathlib import Path
 from local.servicebus import admin, config
 from local.servicebus.broker import DEFAULT_POLICIES, Broker
 from local.servicebus.faults import Dials, dials_from
-from local.servicebus.gateway.authorization import RIGHTS, Policy
+from local.servicebus.gateway.authorization import RIGHTS, Authority, Policy
 
 
 def main(argv: list[str]) -> int:
@@ -28,7 +28,12 @@ def main(argv: list[str]) -> int:
         entities = config.read(options.config)
         dials = _dials(options)
         policies = DEFAULT_POLICIES | dict(options.policy or [])
-        with Broker(entities, home=options.home, port=options.port, policies=policies, dials=dials) as broker:
+        authority = None
+        if options.authority:
+            authority = Authority.read(options.authority, options.ca_file, dict(options.role or []))
+        with Broker(
+            entities, home=options.home, port=options.port, policies=policies, dials=dials, authority=authority
+        ) as broker:
             endpoint = admin.serve(broker, options.admin_port)
             ready = {
                 "port": broker.port,
@@ -62,6 +67,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME:KEY[:RIGHT,...]",
         help="a shared access policy beside the default one; rights: Listen, Send, Manage (all)",
     )
+    parser.add_argument("--authority", metavar="URL", help="an Entra tenant whose tokens count: https://host/tenant")
+    parser.add_argument("--ca-file", metavar="FILE", help="the certificate authority to trust for --authority")
+    parser.add_argument(
+        "--role",
+        type=_role,
+        action="append",
+        metavar="OBJECT_ID[:RIGHT,...]",
+        help="what an identity of the tenant may: Listen (Data Receiver), Send (Data Sender), Manage (Data Owner: all)",
+    )
     faults = parser.add_argument_group("faults")
     faults.add_argument("--drop-connection", type=float, default=0.0, metavar="RATE")
     faults.add_argument("--lose-session-lock", type=float, default=0.0, metavar="RATE")
@@ -74,10 +88,21 @@ def _parser() -> argparse.ArgumentParser:
 def _policy(text: str) -> tuple[str, Policy]:
     name, _, rest = text.partition(":")
     key, _, listed = rest.partition(":")
+    if not name or not key:
+        raise argparse.ArgumentTypeError("NAME:KEY[:RIGHT,...] is expected")
+    return name, Policy(key, _rights(listed))
+
+
+def _role(text: str) -> tuple[str, frozenset[str]]:
+    object_id, _, listed = text.partition(":")
+    return object_id, _rights(listed)
+
+
+def _rights(listed: str) -> frozenset[str]:
     rights = frozenset(listed.split(",")) if listed else RIGHTS
-    if not name or not key or not rights <= RIGHTS:
-        raise argparse.ArgumentTypeError("NAME:KEY[:RIGHT,...] is expected, with rights Listen, Send, Manage")
-    return name, Policy(key, rights)
+    if not rights <= RIGHTS:
+        raise argparse.ArgumentTypeError("rights are Listen, Send, Manage")
+    return rights
 
 
 def _dials(options: argparse.Namespace) -> Dials:

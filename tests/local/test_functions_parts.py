@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from proton import Message, timestamp
 
 from local.functions.bindings import read_triggers
-from local.functions.connection_string import ConnectionString
+from local.functions.connection_string import ConnectionString, IdentityConnection
 from local.functions.errors import StartError
 from local.functions.messages import Reader
 from local.functions.ncrontab import Schedule
@@ -263,4 +263,22 @@ def test_a_connection_string_keeps_its_secret():
     found = ConnectionString.parse(text)
     assert (found.host, found.port, found.key) == ("localhost", 5673, "top+secret=")
     assert "secret" not in repr(found)
-    assert found.token("q", 1000).startswith("SharedAccessSignature sr=sb%3A%2F%2Flocalhost%3A5673%2Fq&sig=")
+    token, end = found.token("q", 1000)
+    assert token.startswith("SharedAccessSignature sr=sb%3A%2F%2Flocalhost%3A5673%2Fq&sig=")
+    assert end == 4600
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"Bus__fullyQualifiedNamespace": "contoso.servicebus.windows.net"}, "Bus__fullyQualifiedNamespace"),
+        ({"IDENTITY_ENDPOINT": ""}, "IDENTITY_ENDPOINT"),
+        ({"IDENTITY_HEADER": ""}, "IDENTITY_HEADER"),
+        ({"Bus__clientId": "x"}, "Bus__credential"),
+    ],
+)
+def test_a_wrong_identity_connection_is_named(changes, named):
+    right = {"Bus__fullyQualifiedNamespace": "localhost:5672", "IDENTITY_ENDPOINT": "http://h", "IDENTITY_HEADER": "k"}
+    assert "'k'" not in repr(IdentityConnection.read("Bus", right))
+    with pytest.raises(ValueError, match=named):
+        IdentityConnection.read("Bus", right | changes)

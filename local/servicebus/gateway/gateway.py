@@ -16,6 +16,7 @@ from local.servicebus.amqp.session import Session
 from local.servicebus.amqp.types import Described, Int
 from local.servicebus.faults import Faults
 from local.servicebus.gateway.authorization import (
+    Authority,
     Grant,
     Policy,
     audience_of,
@@ -62,6 +63,7 @@ class Gateway:
         clock: Clock,
         policies: Mapping[str, Policy],
         faults: Faults,
+        authority: Authority | None = None,
     ) -> None:
         self.namespace = namespace
         self.faults = faults
@@ -70,6 +72,7 @@ class Gateway:
         self._store = store
         self._clock = clock
         self._policies = policies
+        self._authority = authority
         self._loop = asyncio.get_running_loop()
         self._dirty: dict[Connection, None] = {}
         self._doomed: set[Connection] = set()  # to break when what they asked for is done but not answered
@@ -224,7 +227,7 @@ class Gateway:
             if request.properties.get("operation") != "put-token":
                 raise NotImplementedByBroker("put-token is the only operation of $cbs.")
             audience = audience_of(request.properties.get("name"))
-            grant = check_token(request.body, audience, self._policies, self._clock())
+            grant = check_token(request.body, audience, self._policies, self._clock(), self._authority)
             path = entity_path(audience)
             if path:
                 self.namespace.entity(path.removesuffix(_MANAGEMENT))
