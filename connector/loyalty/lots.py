@@ -5,6 +5,10 @@ from datetime import date, timedelta
 
 from connector.loyalty.ledger import Movements, State
 
+# A lot whose day has passed -> a later day -> how many of its points may live until then.
+type Spared = Mapping[date, Mapping[date, int]]
+NOTHING_SPARED: Spared = {}
+
 
 def credit(state: State, points: Mapping[date, int]) -> Movements:
     """Spendable points in. Debt is repaid first, with the points that would expire first."""
@@ -53,9 +57,18 @@ def restore(state: State, consumed: Mapping[date, int], today: date, courtesy_da
     return credit(state, points)
 
 
-def expired(state: State, today: date) -> Movements:
-    """Every lot whose last day has passed goes out."""
-    return Movements(lots={day: -points for day, points in state.lots.items() if day < today})
+def expired(state: State, today: date, spared: Spared = NOTHING_SPARED) -> Movements:
+    """Every lot whose last day has passed goes out; what is spared of it comes in again on a later day."""
+    moved: dict[date, int] = {}
+    for day, points in state.lots.items():
+        if day < today:
+            moved[day] = -points
+            for later, kept in spared.get(day, {}).items():
+                part = min(points, kept)
+                points -= part
+                if part:
+                    moved[later] = moved.get(later, 0) + part
+    return Movements(lots=moved)
 
 
 def _drawn(lots: Mapping[date, int], points: int) -> tuple[dict[date, int], int]:

@@ -1,11 +1,13 @@
 """What time alone changes: pending points whose day has come, lots whose last day has passed, the tier."""
 
 from datetime import datetime
+from typing import Any
 
 from connector.loyalty import lots
 from connector.loyalty.decisions import Decision, applied, nothing, settle_tier
 from connector.loyalty.invoices import matured
 from connector.loyalty.ledger import Journal, Kind, State
+from connector.loyalty.lots import Spared
 from connector.loyalty.program import Program
 from connector.loyalty.sentences import say, together
 
@@ -13,8 +15,13 @@ from connector.loyalty.sentences import say, together
 MATURING = 200
 
 
-def decide_review(program: Program, customer: str, state: State, now: datetime) -> Decision:
-    """Bring a membership up to date. Idempotent: a second review on the same day finds nothing."""
+def decide_review(
+    program: Program, customer: str, state: State, now: datetime, spared: Spared = lots.NOTHING_SPARED
+) -> Decision:
+    """Bring a membership up to date. Idempotent: a second review on the same day finds nothing.
+
+    Points that are `spared` go into lots of a later day instead of expiring.
+    """
     if not state.sequence:
         return nothing(state, say("review.no_ledger"))
     today = now.date()
@@ -30,16 +37,20 @@ def decide_review(program: Program, customer: str, state: State, now: datetime) 
             occurred_on=now,
             explanation={"spendable_on": day.isoformat()},
         )
-    gone = lots.expired(journal.state, today)
+    gone = lots.expired(journal.state, today, spared)
     if gone.lots:
-        days = {day.isoformat(): -points for day, points in gone.lots.items()}
+        explanation: dict[str, Any] = {
+            "expired": {day.isoformat(): -points for day, points in gone.lots.items() if points < 0}
+        }
+        if kept := {day.isoformat(): points for day, points in gone.lots.items() if points > 0}:
+            explanation["kept"] = kept
         journal.append(
             Kind.EXPIRE,
             gone,
             cause=f"expiry:{today.isoformat()}",
             key=f"expiry:{customer}:{journal.state.sequence + 1}",
             occurred_on=now,
-            explanation={"expired": days},
+            explanation=explanation,
         )
     expired = -gone.points
     done = [say("review.matured", count=len(due))] if due else []
