@@ -1,0 +1,326 @@
+"""One run from start to end: idle clerks, the bare floor, the job under fire, and what it cost."""
+
+import json
+import random
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from benchmarks.mass_expiry import floor
+from benchmarks.mass_expiry.clerks import Orders, Served
+from benchmarks.mass_expiry.population import MASS_USERS, PROGRAM, Plan
+from benchmarks.mass_expiry.processes import Local, Peak, spawned
+from connector.app import App
+from connector.mass import Order, Progress, Totals, read, start
+from connector.rows.choices import BulkKind, BulkStatus
+from connector.settings import read_settings
+from local.demo.watch import Watch
+from local.entra.directory import Directory
+
+WINDOW, EXECUTION = 300.0, 1200.0  # published: seconds, and seconds of execution granted in them
+_SCALE = 60.0  # of window and limits
+# Timers that would do a part of the work, or other work, beside what is measured.
+_TIMERS = ("StartReviews", "SendNotices", "SweepChanges", "RunMassJobs")
+_QUIET = {f"AzureWebJobs__{name}__Disabled": "true" for name in _TIMERS}
+_ENDED = (BulkStatus.DONE, BulkStatus.CANCELLED, BulkStatus.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`each` redemptions a second of each clerk; `idle` seconds without a run; `floor` customers; `lease` in seconds."""
+
+    workers: int
+    lanes: int
+    clerks: int
+    each: float
+    kills: int
+    idle: float
+    floor: int
+    limits: bool
+    notices: bool
+    lease: float
+    seed: int
+
+
+@dataclass(slots=True)
+class Result:
+    """Seconds, customers a second, bytes; `allowed` seconds of execution in the time that the run took."""
+
+    seconds: float = 0.0
+    totals: Totals = field(default_factory=Totals)
+    floors: list[float] = field(default_factory=list)
+    requests: int = 0
+    refused: int = 0
+    execution: float = 0.0
+    allowed: float = 0.0
+    servers: int = 0
+    kills: int = 0
+    memory: int = 0
+    cores: dict[str, float] = field(default_factory=dict)
+    served: dict[str, list[Served]] = field(default_factory=dict)
+    notices: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        return self.totals.done / self.seconds
+
+
+class Run:
+    """A run on a stack's home, which it changes for good."""
+
+    def __init__(self, home: Path, plan: Plan, settings: Settings, say: Callable[[str], None]) -> None:
+        self._plan = plan
+        self._settings = settings
+        self._say = say
+        self._home = home
+        self._file = home / "dataverse" / "dataverse.db"
+        self._users = [Directory(home).named(name) for name in MASS_USERS[: settings.workers]]
+        self.result = Result()
+
+    def execute(self) -> Result:
+        """Starts the stack, measures, waits until nothing is on its way, and ends it."""
+        settings, result = self._settings, self.result
+        with Local(self._home, "--program", PROGRAM, more=_QUIET) as local:
+            self._local = local
+            app = App(read_settings(local.endpoints["settings"]))
+            try:
+                with self._clerks() as clerks:
+                    clerks.warm()
+                    self._say(f"clerks alone for {settings.idle:.0f} s ...")
+                    begun = time.monotonic()
+                    time.sleep(settings.idle)
+                    result.served["idle"] = clerks.since(begun)
+                    half = settings.floor // 2
+                    self._floor(app, half, 0)
+                    if settings.limits:
+                        self._limit(result.floors[0])
+                    begun = time.monotonic()
+                    self._job(app)
+                    result.served["during"] = clerks.since(begun)
+                    if settings.limits:
+                        self._admin("limits", {"enforced": False})
+                    if half:
+                        self._floor(app, half, half)
+                result.served["all"] = clerks.since(0)
+                Watch(local.endpoints).settle("", 600)
+                result.totals = read(app.client, self._run).totals
+                if settings.notices:
+                    self._tell(app)
+            finally:
+                app.close()
+        return result
+
+    # --- the floor ---
+
+    def _floor(self, app: App, count: int, skip: int) -> None:
+        if not count:
+            return
+        now = datetime.now(UTC)
+        batches = floor.prepared(app.client, app.programs.current(), now, count, skip)
+        rate = floor.rate([self._as(user) for user in range(self._settings.workers)], batches, self._settings.lanes)
+        self._say(f"bare floor: {rate:,.0f} customers/s")
+        self.result.floors.append(rate)
+
+    # --- the job ---
+
+    def _job(self, app: App) -> None:
+        settings, result = self._settings, self.result
+        order = Order(BulkKind.EXPIRY, self._plan.as_of, name="Benchmark", notices=settings.notices)
+        users = self._user_ids()
+        parts = self._local.pids()
+        peak = Peak()
+        peak.look(*parts.values())
+        before, counted = dict(peak.time), self._counted(users)
+        chance = random.Random(f"{settings.seed}/kills")
+        begun = time.monotonic()
+        self._run = start(app.client, order, app.now)
+        workers = [_Worker(self._run, self._as(number), settings) for number in range(settings.workers)]
+        all_pids: dict[int, str] = {pid: name for name, pid in parts.items()}
+        told = begun
+        progress = read(app.client, self._run)
+        while progress.status not in _ENDED:
+            time.sleep(0.25 if settings.lease < 5 else 1.0)
+            progress = read(app.client, self._run)
+            for number, worker in enumerate(workers):
+                all_pids[worker.pid] = "workers"
+                if worker.ended() and progress.status not in _ENDED:
+                    workers[number] = worker.again()
+            peak.look(*all_pids)
+            finished = progress.totals.visited / max(1, progress.totals.selected)
+            if result.kills < settings.kills and finished > (result.kills + 1) / (settings.kills + 1):
+                victim = chance.randrange(len(workers))
+                self._say(f"killing worker {workers[victim].pid} at {finished:.0%}")
+                workers[victim].kill()
+                workers[victim] = workers[victim].again()
+                result.kills += 1
+            if time.monotonic() - told > 10:
+                told = time.monotonic()
+                self._say(_line(progress, told - begun))
+        result.seconds = time.monotonic() - begun
+        result.totals = progress.totals
+        for worker in workers:
+            worker.finish()
+        if progress.status is not BulkStatus.DONE:
+            raise RuntimeError(f"the run ended as {progress.status.name.lower()}")
+        after = self._counted(users)
+        result.requests, result.refused = (int(after[key] - counted[key]) for key in ("requests", "refused"))
+        result.execution = after["seconds"] - counted["seconds"]
+        granted = EXECUTION / WINDOW * max(1, result.servers) * len(users)
+        result.allowed = granted * (result.seconds + WINDOW / _SCALE)
+        result.memory = max(peak.memory[pid] for pid, name in all_pids.items() if name == "workers")
+        for pid, name in all_pids.items():
+            used = peak.time.get(pid, 0.0) - before.get(pid, 0.0)
+            result.cores[name] = result.cores.get(name, 0.0) + used / result.seconds
+
+    def _tell(self, app: App) -> None:
+        """The communication: notices of committed entries go to their queue."""
+        begun = time.monotonic()
+        sent = app.chores.send_notices(app.notices)
+        self.result.notices = sent / (time.monotonic() - begun)
+
+    # --- limits and counters of the local Dataverse ---
+
+    def _limit(self, floor_rate: float) -> None:
+        """Limits at about half of what this machine does, so that they and not the machine decide."""
+        seconds = 0.011 + 2 * 0.019  # modelled, of one customer
+        granted = EXECUTION / WINDOW * self._settings.workers
+        self.result.servers = max(1, int(floor_rate * seconds / 2 / granted))
+        self._admin("limits", {"enforced": True, "scale": _SCALE, "servers": self.result.servers})
+        self._say(f"limits on: {self.result.servers} web servers, window of {WINDOW / _SCALE:.0f} s")
+
+    def _admin(self, what: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        url = f"{self._local.endpoints['dataverse_admin_url']}/{what}"
+        verify = self._local.endpoints["ca_file"]
+        answer = requests.post(url, json=body, verify=verify) if body else requests.get(url, verify=verify)
+        answer.raise_for_status()
+        return dict(answer.json())
+
+    def _user_ids(self) -> list[str]:
+        with sqlite3.connect(f"file:{self._file}?mode=ro", uri=True) as db:
+            find = "SELECT systemuserid FROM systemuser WHERE applicationid = ?"
+            return [db.execute(find, (user.client_id,)).fetchone()[0] for user in self._users]
+
+    def _counted(self, users: list[str]) -> dict[str, float]:
+        found = self._admin("counters")["users"]
+        return {
+            key: sum(found.get(user, {}).get(key, 0) for user in users) for key in ("requests", "refused", "seconds")
+        }
+
+    def _as(self, number: int) -> dict[str, str]:
+        """The connector's settings with another application user."""
+        user = self._users[number]
+        return dict(self._local.endpoints["settings"]) | {
+            "DATAVERSE_CLIENT_ID": user.client_id,
+            "DATAVERSE_CLIENT_SECRET": user.secret,
+        }
+
+    # --- clerks ---
+
+    @contextmanager
+    def _clerks(self) -> Iterator["_Clerks"]:
+        with sqlite3.connect(f"file:{self._file}?mode=ro", uri=True) as db:
+            rows = db.execute(
+                "SELECT loy_customerkey FROM loy_membership WHERE loy_nextexpiryon < ? LIMIT 20000",
+                (self._plan.as_of.isoformat(),),
+            ).fetchall()
+        orders = Orders(
+            url=self._local.endpoints["functions_url"],
+            function_key=self._local.endpoints["function_key"],
+            customers=random.Random(self._settings.seed).sample([row[0] for row in rows], min(2000, len(rows))),
+            file=str(self._file),
+            as_of=self._plan.as_of.isoformat(),
+            clerks=self._settings.clerks,
+            each=self._settings.each,
+            seed=self._settings.seed,
+        )
+        clerks = _Clerks(orders)
+        try:
+            yield clerks
+        finally:
+            clerks.finish()
+
+
+class _Clerks:
+    def __init__(self, orders: Orders) -> None:
+        pipe = subprocess.PIPE
+        self._process = spawned(["benchmarks.mass_expiry.clerks"], {}, stdin=pipe, stdout=pipe)
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps(asdict(orders)) + "\n")
+        self._process.stdin.flush()
+        self._served: list[Served] = []
+        self._count = orders.clerks
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            self._served.append(Served(**json.loads(line)))
+
+    def since(self, moment: float) -> list[Served]:
+        return [one for one in list(self._served) if one.at >= moment]
+
+    def warm(self) -> None:
+        """Wait until each clerk has been served: whoever is first finds everything cold."""
+        until = time.monotonic() + 120
+        while len(self._served) < 2 * self._count:
+            if self._process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError("nobody is served")
+            time.sleep(0.05)
+
+    def finish(self) -> None:
+        """Those being served are served to the end."""
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait(180)
+        self._reader.join(10)
+
+
+class _Worker:
+    def __init__(self, run: str, settings: Mapping[str, str], how: Settings) -> None:
+        self._arguments = (run, settings, how)
+        words = ["benchmarks.mass_expiry.worker", run, "--lanes", str(how.lanes), "--lease", str(how.lease)]
+        self._process = spawned(words, settings, stdout=subprocess.DEVNULL)
+        self.pid = self._process.pid
+
+    def again(self) -> "_Worker":
+        return _Worker(*self._arguments)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def ended(self) -> bool:
+        """RuntimeError when it failed."""
+        status = self._process.poll()
+        if status:
+            raise RuntimeError(f"a worker ended with status {status}")
+        return status == 0
+
+    def finish(self) -> None:
+        try:
+            self._process.wait(120)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise RuntimeError("a worker did not end after the run") from None
+        self.ended()
+
+
+def _line(progress: Progress, seconds: float) -> str:
+    totals = progress.totals
+    finished = totals.visited
+    rate = finished / seconds
+    left = (totals.selected - finished) / rate if rate else 0.0
+    return (
+        f"{finished:,} of {totals.selected:,}, {rate:,.0f}/s, {left:,.0f} s left, {totals.conflicts} conflicts, "
+        f"{totals.second_round} in the second round, {totals.failed} failed"
+    )

@@ -1,0 +1,49 @@
+"""A worker process of a run: `python -m benchmarks.mass_expiry.worker RUN [--lanes N]`, settings in the environment.
+
+Says its progress in lines of JSON. It may be killed at any moment.
+"""
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import asdict
+
+from connector.app import App
+from connector.mass import Progress, work
+from connector.settings import read_settings
+
+
+def say(progress: Progress) -> None:
+    line = asdict(progress.totals) | {"status": progress.status.name, "parts_left": progress.parts_left}
+    print(json.dumps(line), flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run")
+    parser.add_argument("--lanes", type=int, default=2)
+    parser.add_argument("--lease", type=float, default=60.0)
+    options = parser.parse_args()
+    app = App(read_settings(os.environ))
+    try:
+        say(
+            work(
+                options.run,
+                [app.client],
+                app.programs.current(),
+                app.send_changes,
+                clock=app.now,
+                lanes=options.lanes,
+                lease=options.lease,
+                worker=f"worker {os.getpid()}",
+                progress=say,
+            )
+        )
+    finally:
+        app.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
