@@ -1,23 +1,315 @@
-"""A run's row in `loy_bulkrun`: what was ordered, which parts are left and who works on them, what was done."""
+"""A run's row in `loy_bulkrun`: what was ordered, which parts are left and who works on them, what was done.
 
-from collections.abc import Callable
+Several processes write the row; each write is a compare-and-set on its ETag, so that parts are claimed once and counted once.
+"""
+
+import json
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
 
-from connector.dataverse import DataverseClient
-from connector.mass.order import Order, Progress
-from connector.rows.choices import BulkStatus
+from connector.dataverse import Conflict, Create, DataverseClient, NotFound, Update
+from connector.dataverse.odata import guid, utc
+from connector.mass.order import Figures, Order, Progress, Totals
+from connector.rows.choices import BulkKind, BulkStatus
+from connector.rows.values import Row, day
+
+# What a place is: partition and customer key. Pages are in this order.
+type Place = tuple[int, str]
+
+START: Place = (-1, "")
+_ATTEMPTS = 50
+_ORDER = "loy_name,loy_kind,loy_asof,loy_dryrun,loy_exclude,loy_sparedays,loy_hold,loy_notices"
+_TOTALS = {
+    "selected": "loy_selected",
+    "done": "loy_done",
+    "excluded": "loy_excluded",
+    "second_round": "loy_secondround",
+    "failed": "loy_failed",
+    "entries": "loy_entries",
+    "points": "loy_pointscancelled",
+    "conflicts": "loy_conflicts",
+    "rewritten": "loy_rewritten",
+    "throttled": "loy_throttled",
+}
+_ROW = (
+    f"{_ORDER},{','.join(_TOTALS.values())},loy_status,loy_cursor,loy_noticesconfirmed,loy_startedon,loy_seenon,loy_figures,"
+    "loy_message"
+)
+ENDED = frozenset({BulkStatus.DONE, BulkStatus.CANCELLED, BulkStatus.FAILED})
+
+
+@dataclass(slots=True)
+class Part:
+    """Memberships whose partition is from `low` up to below `high`, of which `selected` were to be visited and `visited` were.
+
+    Everything up to `done` is finished and counted. What lies between `done` and `begun` may have been written and not counted,
+    if the `owner` died: whoever takes the part over looks.
+    """
+
+    low: int
+    high: int
+    selected: int
+    done: Place = START
+    begun: Place = START
+    owner: str = ""
+    until: float = 0.0  # seconds since 1970
+    visited: int = 0
+
+    def free(self, now: datetime) -> bool:
+        return not self.owner or self.until < now.timestamp()
+
+
+@dataclass(slots=True)
+class _Page:
+    """The row as read: what may be changed of it."""
+
+    etag: str
+    progress: Progress
+    parts: list[Part] | None
+    attempt: int
+    columns: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, totals: Totals, figures: Figures) -> None:
+        self.progress = replace(
+            self.progress, totals=self.progress.totals + totals, figures=self.progress.figures + figures
+        )
 
 
 def start(client: DataverseClient, order: Order, clock: Callable[[], datetime]) -> str:
-    """Make the row of a run, ready to be worked on; its id."""
-    raise NotImplementedError
+    """Make the row of a run, ready to be worked on; its id. ValueError when the order makes no sense."""
+    if order.as_of > clock().date() and not order.dry_run:
+        raise ValueError(f"as of: {order.as_of} has not come yet; only a dry run looks into the future")
+    run_id = str(uuid4())
+    row = {
+        "loy_bulkrunid": run_id,
+        "loy_name": order.name or f"{order.kind.name.capitalize()} as of {order.as_of}",
+        "loy_kind": order.kind.value,
+        "loy_asof": order.as_of,
+        "loy_dryrun": order.dry_run,
+        "loy_exclude": order.exclude or None,
+        "loy_sparedays": order.spare_days,
+        "loy_hold": order.hold,
+        "loy_notices": order.notices,
+        "loy_status": BulkStatus.RUNNING.value,
+    }
+    client.commit([Create("loy_bulkruns", row)])
+    return run_id
 
 
 def read(client: DataverseClient, run_id: str) -> Progress:
     """How a run stands. NotFound when there is none."""
-    raise NotImplementedError
+    return Book(client, run_id).read()
 
 
 def set_status(client: DataverseClient, run_id: str, status: BulkStatus) -> Progress:
-    """Pause (PAUSED), resume (RUNNING) or cancel (CANCELLED) a run; workers notice between two pages."""
-    raise NotImplementedError
+    """Pause (PAUSED), resume (RUNNING) or cancel (CANCELLED) a run; workers notice between two pages.
+
+    ValueError when the run has ended."""
+    return Book(client, run_id).set_status(status)
+
+
+def under_way(client: DataverseClient) -> list[str]:
+    """Ids of the runs that wait to be worked on, oldest first."""
+    kinds = " or ".join(f"loy_kind eq {kind.value}" for kind in (BulkKind.EXPIRY, BulkKind.REVIEW, BulkKind.RULES))
+    condition = f"loy_status eq {BulkStatus.RUNNING.value} and ({kinds})"
+    rows = client.get(f"loy_bulkruns?$select=loy_name&$filter={condition}&$orderby=createdon")
+    return [row["loy_bulkrunid"] for row in rows]
+
+
+class Book:
+    """The row of one run. Safe for many threads."""
+
+    def __init__(
+        self, client: DataverseClient, run_id: str, clock: Callable[[], datetime] | None = None, lease: float = 60.0
+    ) -> None:
+        self._client = client
+        self._path = f"loy_bulkruns({guid(run_id)})"
+        self._run_id = run_id
+        self._clock = clock
+        self._lease = lease
+        self._lock = threading.Lock()  # threads of one process need not find out by conflicts
+
+    def read(self) -> Progress:
+        return self._page().progress
+
+    def set_status(self, status: BulkStatus, message: str = "") -> Progress:
+        def change(page: _Page) -> None:
+            if page.progress.status in ENDED and page.progress.status is not status:
+                raise ValueError(f"the run has ended: it is {page.progress.status.name.lower()}")
+            page.columns |= {"loy_status": status.value} | ({"loy_message": message[:4000]} if message else {})
+            page.progress = replace(page.progress, status=status)
+
+        return self._change(change).progress
+
+    def plan(self, parts: Sequence[Part]) -> Progress:
+        """Keep what is to be visited, unless somebody else was first."""
+
+        def change(page: _Page) -> None:
+            if page.parts is None:
+                page.parts = list(parts)
+                page.add(Totals(selected=sum(part.selected for part in parts)), Counter())
+                page.columns["loy_startedon"] = self._now()
+
+        return self._change(change).progress
+
+    def claim(self, owner: str, held: Sequence[Part], wanted: int) -> tuple[Progress, list[Part]]:
+        """Renew the leases on `held` parts and take up to `wanted` more; the run is done when none is left."""
+        claimed: list[Part] = []
+
+        def change(page: _Page) -> None:
+            claimed.clear()
+            now = self._now()
+            mine = {part.low for part in held}
+            for part in page.parts or ():
+                if part.owner == owner and part.low in mine:
+                    part.until = now.timestamp() + self._lease
+                elif page.progress.status is not BulkStatus.RUNNING or len(claimed) == wanted:
+                    continue
+                elif part.owner == owner or part.free(now):  # ours: the answer to an earlier attempt was lost
+                    part.owner, part.until = owner, now.timestamp() + self._lease
+                    claimed.append(part)
+            self._seen(page, now)
+
+        return self._change(change).progress, claimed
+
+    def report(self, part: Part, totals: Totals, figures: Figures) -> Progress:
+        """Add what was done of a part, and how far it got. Lost when somebody else has taken it over."""
+        applied = (part.done, part.begun)
+
+        def change(page: _Page) -> None:
+            kept = next((other for other in page.parts or () if other.low == part.low), None)
+            if kept is None or kept.owner != part.owner:
+                raise Lost(f"partition {part.low}")
+            if page.attempt and (kept.done, kept.begun) == applied:
+                return  # the answer to an earlier attempt was lost
+            kept.done, kept.begun = applied
+            kept.visited += totals.visited
+            kept.owner, kept.until = part.owner, self._now().timestamp() + self._lease
+            page.add(totals, figures)
+            self._seen(page, self._now())
+
+        return self._change(change).progress
+
+    def leave(self, part: Part, totals: Totals, figures: Figures, *, finished: bool) -> Progress:
+        """The last report of a part: it is `finished`, or somebody else may take it."""
+
+        def change(page: _Page) -> None:
+            kept = next((other for other in page.parts or () if other.low == part.low), None)
+            if kept is None or kept.owner != part.owner:
+                if page.attempt:
+                    return  # the answer to an earlier attempt was lost
+                raise Lost(f"partition {part.low}")
+            kept.done, kept.begun, kept.owner = part.done, part.begun, ""
+            kept.visited += totals.visited
+            page.add(totals, figures)
+            if finished and page.parts is not None:
+                page.parts.remove(kept)
+                page.add(Totals(selected=kept.visited - kept.selected), Counter())
+            self._seen(page, self._now())
+
+        return self._change(change).progress
+
+    def _seen(self, page: _Page, now: datetime) -> None:
+        page.columns["loy_seenon"] = now
+        page.progress = replace(page.progress, seen_on=now)
+        page.columns["loy_persecond"] = Decimal(f"{page.progress.per_second:.1f}")
+        if page.parts == [] and page.progress.status is BulkStatus.RUNNING:
+            page.columns |= {"loy_status": BulkStatus.DONE.value, "loy_endedon": now}
+            page.progress = replace(page.progress, status=BulkStatus.DONE)
+
+    def _now(self) -> datetime:
+        assert self._clock is not None
+        return self._clock()
+
+    def _page(self, attempt: int = 0) -> _Page:
+        row = self._client.get(f"{self._path}?$select={_ROW}")
+        if row is None:
+            raise NotFound(f"there is no bulk run {self._run_id}")
+        cursor = row["loy_cursor"]
+        parts = [_part(raw) for raw in json.loads(cursor)] if cursor else None
+        return _Page(row["@odata.etag"], _progress(self._run_id, row, parts), parts, attempt)
+
+    def _change(self, change: Callable[[_Page], None]) -> _Page:
+        with self._lock:
+            for attempt in range(_ATTEMPTS):
+                if attempt:
+                    time.sleep(random.uniform(0, 0.02 * min(attempt, 10)))  # noqa: S311
+                page = self._page(attempt)
+                before = page.progress
+                change(page)
+                row = page.columns
+                if page.parts is not None:
+                    row["loy_cursor"] = json.dumps([_raw(part) for part in page.parts], separators=(",", ":"))
+                if page.progress.totals != before.totals:
+                    row |= {column: _amount(page.progress.totals, name) for name, column in _TOTALS.items()}
+                if page.progress.figures != before.figures:
+                    row["loy_figures"] = json.dumps({"|".join(key): n for key, n in page.progress.figures.items()})
+                try:
+                    self._client.commit([Update(self._path, row, if_match=page.etag)])
+                except Conflict:
+                    continue
+                parts_left = None if page.parts is None else len(page.parts)
+                page.progress = replace(page.progress, parts_left=parts_left)
+                return page
+        raise Conflict(f"bulk run {self._run_id}: still in conflict after {_ATTEMPTS} attempts")
+
+
+class Lost(Exception):
+    """Somebody else has taken over: what is done now will be counted there."""
+
+
+def _progress(run_id: str, row: Row, parts: list[Part] | None) -> Progress:
+    as_of = day(row, "loy_asof")
+    if as_of is None:
+        raise ValueError("loy_asof: a run needs a date")
+    order = Order(
+        kind=BulkKind(row["loy_kind"]),
+        as_of=as_of,
+        name=row["loy_name"] or "",
+        dry_run=bool(row["loy_dryrun"]),
+        exclude=row["loy_exclude"] or "",
+        spare_days=row["loy_sparedays"] or 0,
+        hold=bool(row["loy_hold"]),
+        notices=row["loy_notices"] is not False,
+    )
+    totals = Totals(**{name: _number(name, row[column]) for name, column in _TOTALS.items()})
+    figures = {(*key.split("|", 2),): n for key, n in json.loads(row["loy_figures"] or "{}").items()}
+    return Progress(
+        run_id=run_id,
+        order=order,
+        status=BulkStatus(row["loy_status"]),
+        totals=totals,
+        parts_left=None if parts is None else len(parts),
+        notices_confirmed=row["loy_noticesconfirmed"] or 0,
+        started_on=utc(row["loy_startedon"]) if row["loy_startedon"] else None,
+        seen_on=utc(row["loy_seenon"]) if row["loy_seenon"] else None,
+        message=row["loy_message"] or "",
+        figures=Counter(figures),
+    )
+
+
+def _number(name: str, value: Any) -> Any:
+    return float(value or 0) if name == "throttled" else int(value or 0)
+
+
+def _amount(totals: Totals, name: str) -> Any:
+    value = getattr(totals, name)
+    return Decimal(f"{value:.1f}") if name == "throttled" else value
+
+
+def _part(raw: list[Any]) -> Part:
+    low, high, selected, done, begun, owner, until, visited = raw
+    return Part(low, high, selected, (done[0], done[1]), (begun[0], begun[1]), owner, until, visited)
+
+
+def _raw(part: Part) -> list[Any]:
+    until = round(part.until, 3) if part.owner else 0
+    return [part.low, part.high, part.selected, part.done, part.begun, part.owner, until, part.visited]

@@ -1,20 +1,24 @@
 """What a mass run is asked to do, and what it has done so far."""
 
 from collections import Counter
-from dataclasses import dataclass, field, fields
-from datetime import date
-from typing import Any
+from dataclasses import astuple, dataclass, field
+from datetime import UTC, date, datetime, time
+from typing import Self
 
 from connector.rows.choices import BulkKind, BulkStatus
+
+# (what, tier or movement between tiers, month of expiry) -> points or customers
+type Figures = Counter[tuple[str, str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """`kind`: EXPIRY visits who has lots whose last day is before `as_of`, REVIEW who has anything due on `as_of`, RULES everyone.
+    """`kind`: EXPIRY visits who has lots that ended before `as_of`, REVIEW who has anything due on `as_of`, RULES everyone.
 
     `exclude` is the id of a saved or personal view, or FetchXML, on accounts, contacts or memberships: these are left alone.
     Points earned in the last `spare_days` before `as_of` are not cancelled; they live until they are as old. `hold` makes
-    redemptions wait outside while a customer is being written. Without `notices`, entries of the run announce nothing.
+    redemptions of a customer be refused while the customer is being written. Without `notices`, entries of the run announce
+    nothing. Only a dry run may look into the future.
     """
 
     kind: BulkKind
@@ -26,12 +30,17 @@ class Order:
     hold: bool = False
     notices: bool = True
 
+    @property
+    def at(self) -> datetime:
+        """The moment that every decision of the run is made for, whenever it is made: a repetition decides the same."""
+        return datetime.combine(self.as_of, time(), UTC)
+
 
 @dataclass(slots=True)
 class Totals:
     """`selected` customers are to be visited. Each ends as `done`, `excluded`, `second_round` (decided again through the session
-    queue) or `failed` (listed in the integration log with the reason). `conflicts` counts those who were changed by somebody
-    else in the middle, `rewritten` those whose copies were written anew because of it."""
+    queue) or `failed` (listed in the integration log with the reason). `points` are cancelled points, above zero. `conflicts`
+    counts customers whom somebody else changed in the middle, `rewritten` those whose copies were stale because of it."""
 
     selected: int = 0
     done: int = 0
@@ -42,21 +51,34 @@ class Totals:
     points: int = 0
     conflicts: int = 0
     rewritten: int = 0
+    throttled: float = 0.0
 
-    def __add__(self, other: "Totals") -> "Totals":
-        return Totals(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Totals)))
+    def __add__(self, other: Self) -> "Totals":
+        return Totals(*map(sum, zip(astuple(self), astuple(other), strict=True)))
+
+    @property
+    def visited(self) -> int:
+        return self.done + self.excluded + self.second_round + self.failed
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A run as it is now. `points` in totals are cancelled points, above zero. `figures` are points by what, tier and month."""
+    """A run as its row tells it. `parts_left` is None before the customers were counted."""
 
     run_id: str
     order: Order
     status: BulkStatus
     totals: Totals
-    parts_left: int
-    figures: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    per_second: float = 0.0
-    throttled: float = 0.0
-    more: dict[str, Any] = field(default_factory=dict)
+    parts_left: int | None
+    notices_confirmed: int
+    started_on: datetime | None
+    seen_on: datetime | None
+    message: str
+    figures: Figures = field(default_factory=Counter)
+
+    @property
+    def per_second(self) -> float:
+        """Customers a second since the run began; 0 before."""
+        if self.started_on is None or self.seen_on is None or self.seen_on <= self.started_on:
+            return 0.0
+        return self.totals.visited / (self.seen_on - self.started_on).total_seconds()

@@ -1,12 +1,44 @@
 """Does a run: lanes take parts of the customers and go through them page by page."""
 
+import logging
+import os
+import socket
+import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import batched
+from uuid import uuid4
 
-from connector.bus import Change
-from connector.dataverse import DataverseClient
+from connector.bus import Change, Subject
+from connector.dataverse import DataverseClient, Get, Transient
+from connector.dataverse.odata import any_of, moment
+from connector.identity import Customer
+from connector.loyalty.decisions import parked
+from connector.loyalty.ledger import Entry, LedgerError, State
+from connector.loyalty.lots import Spared
 from connector.loyalty.program import Program
-from connector.mass.order import Progress
+from connector.loyalty.sentences import say
+from connector.mass import exclusions, selection
+from connector.mass.applying import Applied, Applier, cancelled
+from connector.mass.book import Book, Lost, Part
+from connector.mass.courtesy import Courtesy
+from connector.mass.deciding import Member, member_of, settle, settled_of, spared_of
+from connector.mass.exclusions import BadExclusion, Exclusions
+from connector.mass.figures import figures_of
+from connector.mass.order import Figures, Order, Progress, Totals
+from connector.mass.pace import WINDOW, Pace
+from connector.processing import broken
+from connector.rows import ledger
+from connector.rows.choices import BulkStatus
+from connector.rows.log import log_write
+from connector.rows.values import Row, Unusable
+
+_log = logging.getLogger("loyalty.mass")
+_IDS = 200
+_PAUSE = 1.0  # seconds between two looks when all parts are others'
 
 
 def work(
@@ -20,6 +52,7 @@ def work(
     page: int = 1000,
     lease: float = 60.0,
     worker: str = "",
+    window: float = WINDOW,
     progress: Callable[[Progress], None] = lambda progress: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Progress:
@@ -27,6 +60,210 @@ def work(
 
     `clients` are application users, each with `lanes` threads of its own: a lane has one page of at most `page` customers in
     the making. `send` puts what must be decided again on the session queue. A part whose worker was not heard of for `lease`
-    seconds is taken over. `progress` hears the state of the whole run after each page; it is called from many threads.
+    seconds is taken over. `window` is the span of service protection in seconds, shorter where limits are scaled. `progress`
+    hears the state of the whole run after each page; it is called from many threads.
     """
-    raise NotImplementedError
+    book = Book(clients[0], run_id, clock, lease)
+    state = book.read()
+    if state.status is not BulkStatus.RUNNING:
+        return state
+    try:
+        if state.parts_left is None:
+            state = book.plan(selection.parts(clients[0], state.order, page))
+        excluded = exclusions.read(clients[0], state.order.exclude)
+    except (BadExclusion, ValueError) as error:
+        return book.set_status(BulkStatus.FAILED, str(error))
+    paces = [Pace(client, lanes, window=window) for client in clients]
+    crews = [
+        _Crew(client, program, state.order, run_id, pace, send, clock, book, excluded, page, progress, stop)
+        for client, pace in zip(clients, paces, strict=True)
+    ]
+    courtesy = Courtesy(clients[0], paces, clock)
+    owner = worker or f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+    running: dict[Future[None], tuple[Part, _Crew]] = {}
+    with ThreadPoolExecutor(lanes * len(crews), thread_name_prefix="mass") as pool:
+        while True:
+            free = 0 if stop() else lanes * len(crews) - len(running)
+            try:
+                state, claimed = book.claim(owner, [part for part, _ in running.values()], free)
+                courtesy.look()
+            except Transient as error:
+                _log.warning("the run's row is out of reach: %s", error)
+                claimed = []
+            for part in claimed:
+                crew = min(crews, key=lambda crew: sum(other is crew for _, other in running.values()))
+                running[pool.submit(crew.visit, part)] = (part, crew)
+            progress(state)
+            if not running:
+                if stop() or state.status is not BulkStatus.RUNNING:
+                    return state
+                time.sleep(min(_PAUSE, lease / 3))
+                continue
+            finished, _ = wait(running, timeout=min(lease / 3, _PAUSE * 5), return_when=FIRST_COMPLETED)
+            for future in finished:
+                part, _ = running.pop(future)
+                fault = future.exception()
+                if isinstance(fault, Lost):
+                    _log.warning("%s: somebody else has taken over", fault)
+                elif isinstance(fault, Transient):
+                    _log.warning("partition %s waits: %s", part.low, fault)
+                elif fault is not None:
+                    book.set_status(BulkStatus.FAILED, f"{type(fault).__name__}: {fault}")
+                    raise fault
+
+
+@dataclass(slots=True)
+class _Crew:
+    """The lanes of one application user."""
+
+    client: DataverseClient
+    program: Program
+    order: Order
+    run_id: str
+    pace: Pace
+    send: Callable[[Sequence[Change]], None]
+    clock: Callable[[], datetime]
+    book: Book
+    excluded: Exclusions
+    page: int
+    progress: Callable[[Progress], None]
+    stop: Callable[[], bool]
+
+    def visit(self, part: Part) -> None:
+        """Go through a part; between two pages look whether to go on. What was begun by somebody who died comes first."""
+        applier = Applier(self.client, self.program, self.order, self.run_id, self.pace, self.clock)
+        totals, figures = self._resumed(part, applier) if part.begun > part.done else (Totals(), Counter())
+        for rows in selection.pages(self.client, self.order, part, self.page):
+            part.begun = selection.place(rows[-1])
+            progress = self.book.report(part, totals, figures)
+            self.progress(progress)
+            totals, figures = Totals(), Counter()
+            if progress.status is not BulkStatus.RUNNING or self.stop():
+                part.begun = part.done
+                self.book.leave(part, totals, figures, finished=False)
+                return
+            totals, figures = self._page(rows, applier)
+            part.done = part.begun
+        self.progress(self.book.leave(part, totals, figures, finished=True))
+
+    def _page(self, rows: Sequence[Row], applier: Applier) -> tuple[Totals, Figures]:
+        members: list[Member] = []
+        applied = Applied()
+        totals = Totals()
+        visited = [row for row in rows if not self.excluded.holds(row)]
+        totals.excluded = len(rows) - len(visited)
+        spared = self._spared(visited) if self.order.spare_days else {}
+        unreadable: list[tuple[Row, Unusable]] = []
+        for row in visited:
+            try:
+                members.append(member_of(self.program, self.order, row, spared.get(row["loy_membershipid"], {})))
+            except LedgerError as error:
+                unreadable.append((row, broken(error)))
+            except (ValueError, KeyError, TypeError) as error:
+                unreadable.append((row, _unreadable(error)))
+        if self.order.dry_run:
+            applied.written = members
+        else:
+            applied = applier.apply(members)
+            self._second_round(applied)
+            self._list(applied, unreadable)
+        return self._count(members, applied, len(unreadable), totals)
+
+    def _count(
+        self, members: Sequence[Member], applied: Applied, unreadable: int, totals: Totals
+    ) -> tuple[Totals, Figures]:
+        lost = {member.id for member, _ in applied.failed}
+        totals.failed = len(lost) + unreadable
+        totals.second_round = len(applied.second_round)
+        totals.conflicts = sum(member.conflicts for member in members)
+        totals.rewritten = applied.rewritten
+        totals.throttled = self.pace.held_back()
+        figures: Figures = Counter()
+        for member in applied.written:
+            entries = [*member.own, *member.decision.entries]
+            totals.entries += len(entries)
+            totals.points += cancelled(entries)
+            totals.done += member.id not in lost
+            figures_of(self.program, self.order, member, entries, figures)
+        return totals, figures
+
+    def _second_round(self, applied: Applied) -> None:
+        """Decided again in their session: who would not stay still, and who has more due than fits in one decision."""
+        again = applied.second_round + [member for member in applied.written if member.decision.unfinished]
+        self.send([self._change(str(member.customer), member.id) for member in again])
+
+    def _list(self, applied: Applied, unreadable: Sequence[tuple[Row, Unusable]]) -> None:
+        failed = [(member.id, str(member.customer), error) for member, error in applied.failed]
+        failed += [(row["loy_membershipid"], row["loy_customerkey"], error) for row, error in unreadable]
+        for some in batched(failed, 100, strict=False):
+            writes = []
+            for row_id, key, error in some:
+                decision = parked(
+                    State(), error.sentence, reason=error.reason, field=error.field, next_step=error.next_step
+                )
+                writes.append(log_write(self._change(key, row_id), decision, attempt=1, duration=0, now=self.clock()))
+            self.client.commit(writes)
+
+    def _change(self, key: str, membership_id: str) -> Change:
+        return Change.about(Subject.REVIEW, membership_id, key, cause=f"run {self.run_id}", correlation_id=self.run_id)
+
+    def _spared(self, rows: Sequence[Row]) -> dict[str, Spared]:
+        """What the customers of a page have earned lately."""
+        since = moment(self.order.at - timedelta(days=self.order.spare_days))
+        by_member: dict[str, list[Entry]] = {}
+        for member_id, entry in self._entries(rows, f"loy_occurredon ge {since}"):
+            by_member.setdefault(member_id, []).append(entry)
+        return {member_id: spared_of(self.order, entries) for member_id, entries in by_member.items()}
+
+    def _resumed(self, part: Part, applier: Applier) -> tuple[Totals, Figures]:
+        """Finish and count what somebody who died had begun. Told in one report: who dies meanwhile has told nothing."""
+        totals, figures = self._recovered(part, applier)
+        for rows in selection.pages(self.client, self.order, part, self.page):
+            within = [row for row in rows if selection.place(row) <= part.begun]
+            more, moved = self._page(within, applier)
+            totals, figures = totals + more, figures + moved
+            if len(within) < len(rows):
+                break
+        part.done = part.begun
+        return totals, figures
+
+    def _recovered(self, part: Part, applier: Applier) -> tuple[Totals, Figures]:
+        """What this run has written of a part without counting it. Its copies are written again: they may be missing or stale."""
+        totals, figures = Totals(), Counter[tuple[str, str, str]]()
+        for rows in selection.everybody(self.client, part, self.page):
+            own: dict[str, list[Entry]] = {}
+            for member_id, entry in self._entries(rows, f"_loy_bulkrunid_value eq {self.run_id}"):
+                own.setdefault(member_id, []).append(entry)
+            members = [settled_of(row, own[id]) for row in rows if (id := row["loy_membershipid"]) in own]
+            for member, beyond in applier.beyond(members, lambda member: member.base.sequence).items():
+                settle(member, (entry for entry, _ in beyond))
+            applied = Applied(written=members)
+            applier.copy(members, applied)
+            more, moved = self._count(members, applied, 0, Totals())
+            totals, figures = totals + more, figures + moved
+        return totals, figures
+
+    def _entries(self, rows: Sequence[Row], condition: str) -> list[tuple[str, Entry]]:
+        by_id = {row["loy_membershipid"]: row["loy_customerkey"] for row in rows}
+        gets = [
+            Get(
+                f"loy_entries?$select={ledger.ENTRY}&$filter={condition} and {any_of('_loy_membershipid_value', some)}"
+                "&$orderby=loy_sequence"
+            )
+            for some in batched(by_id, _IDS, strict=False)
+        ]
+        return [
+            (member_id, ledger.entry_of(Customer.parse(by_id[member_id]), row))
+            for found in self.client.read(*gets)
+            for row in found
+            if (member_id := row["_loy_membershipid_value"])
+        ]
+
+
+def _unreadable(error: Exception) -> Unusable:
+    return Unusable(
+        say("said", text=f"The membership cannot be read: {error}."),
+        reason="unreadable",
+        field="loy_membership",
+        next_step=say("next.audit"),
+    )

@@ -1,0 +1,253 @@
+"""Writes what was decided about the customers of a page, a thousand rows a call.
+
+Entries first: the unique sequence is what protects a customer who redeems in the same second. Then the copies, the membership
+last: until it is written the customer is still due, so whoever repeats the page after a crash meets the entries and only
+writes the copies. A copy may overwrite that of somebody who was faster; entries beyond ours give it away, and it is written
+anew from the ledger.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from itertools import batched
+from typing import Any
+
+from connector.dataverse import Conflict, DataverseClient, Forbidden, Get, NotFound, Terminal, Update
+from connector.dataverse.odata import any_of, bind
+from connector.loyalty.ledger import Entry, Kind, LedgerError, fold
+from connector.loyalty.program import Program
+from connector.mass.deciding import Member, decide_again
+from connector.mass.order import Order
+from connector.mass.pace import Pace
+from connector.processing import broken, refused
+from connector.rows import ledger
+from connector.rows.copies import copies
+from connector.rows.customers import CustomerRow
+from connector.rows.values import Row, Unusable
+
+CALL = 1000  # rows in a bulk call
+HOLD = timedelta(minutes=10)
+_IDS = 200  # members in one condition: Dataverse takes 500 conditions in a query
+_ROUNDS = 3  # a conflict is decided again so often with its neighbours, then apart from them
+_REWRITES = 8
+_BEYOND = f"{ledger.ENTRY},_loy_bulkrunid_value"
+
+
+@dataclass(slots=True)
+class Applied:
+    """How the members of a page ended."""
+
+    written: list[Member] = field(default_factory=list)
+    second_round: list[Member] = field(default_factory=list)
+    failed: list[tuple[Member, Unusable]] = field(default_factory=list)
+    rewritten: int = 0
+
+
+class Applier:
+    """`clock` tells aware UTC time; it dates the copies, decisions are of the order's own moment."""
+
+    def __init__(
+        self,
+        client: DataverseClient,
+        program: Program,
+        order: Order,
+        run_id: str,
+        pace: Pace,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._client = client
+        self._program = program if order.notices else replace(program, notice_kinds=frozenset())
+        self._order = order
+        self._run_id = run_id
+        self._pace = pace
+        self._clock = clock
+
+    def apply(self, members: Sequence[Member]) -> Applied:
+        """Write entries and copies of members whose decision has entries."""
+        applied = Applied()
+        if self._order.hold:
+            self._hold(members, self._clock() + HOLD)
+        for some in _by_entries(members):
+            self._append(some, applied)
+        self.copy(applied.written, applied)
+        if self._order.hold:
+            self._hold([*applied.second_round, *(member for member, _ in applied.failed)], None)
+        return applied
+
+    def copy(self, members: Sequence[Member], applied: Applied) -> None:
+        """Write the copies of members whose entries are in the ledger, and again where somebody else was faster."""
+        now = self._clock()
+        ratings = self._ratings(members)
+        memberships: list[tuple[Member, Row]] = []
+        mirrors: dict[str, list[tuple[Member, Row]]] = {"account": [], "contact": []}
+        for member in members:
+            facts = None
+            if member.alive:
+                facts = CustomerRow(member.customer, "", None, ratings.get(member.customer.id))
+            row, columns = copies(
+                self._program, member.membership, member.state, facts, now, rates=member.customer.id in ratings
+            )
+            row["loy_membershipid"] = member.id
+            if self._order.hold:
+                row |= {"loy_heldby": None, "loy_helduntil": None}
+            memberships.append((member, row))
+            if member.alive:
+                table = member.customer.table
+                mirrors[table].append((member, columns | {f"{table}id": member.customer.id}))
+        for table, rows in mirrors.items():
+            self._update(f"{table}s", table, rows, applied)
+        self._update("loy_memberships", "loy_membership", memberships, applied)
+        for member in self.beyond(members, lambda member: member.state.sequence):
+            self.rewrite(member)
+            applied.rewritten += 1
+
+    def beyond(
+        self, members: Iterable[Member], known: Callable[[Member], int]
+    ) -> dict[Member, list[tuple[Entry, bool]]]:
+        """Entries after those known, in ledger order, of the members that have some; and whether this run wrote them."""
+        found: dict[str, list[tuple[Entry, bool]]] = defaultdict(list)
+        by_id = {member.id: member for member in members}
+        gets = []
+        for some in batched(by_id.values(), _IDS, strict=False):
+            conditions = " or ".join(
+                f"(_loy_membershipid_value eq {member.id} and loy_sequence gt {known(member)})" for member in some
+            )
+            gets.append(Get(f"loy_entries?$select={_BEYOND}&$filter={conditions}&$orderby=loy_sequence"))
+        for rows in self._client.read(*gets):
+            for row in rows:
+                member = by_id[row["_loy_membershipid_value"]]
+                entry = ledger.entry_of(member.customer, row)
+                found[member.id].append((entry, row["_loy_bulkrunid_value"] == self._run_id))
+        return {by_id[row_id]: entries for row_id, entries in found.items()}
+
+    def rewrite(self, member: Member) -> None:
+        """Copies anew from the ledger, unless somebody writes them at this moment."""
+        for _ in range(_REWRITES):
+            (row,) = self._client.read(Get(ledger.membership_path(member.customer)))
+            if row is None:
+                return
+            fresh = replace(member, membership=ledger.membership_of(member.customer, row))
+            entries = self.beyond([fresh], lambda fresh: fresh.membership.state.sequence).get(fresh, [])
+            state = fold((entry for entry, _ in entries), fresh.membership.state)
+            facts = CustomerRow(member.customer, "", None, None) if member.alive else None
+            columns, mirrored = copies(self._program, fresh.membership, state, facts, self._clock(), rates=False)
+            writes = [Update(f"loy_memberships({member.id})", columns, if_match=row["@odata.etag"])]
+            if facts:
+                writes.append(Update(f"{member.customer.entity_set}({member.customer.id})", mirrored))
+            try:
+                self._client.commit(writes)
+            except Conflict:
+                continue
+            except NotFound:
+                return
+            return
+
+    def _append(self, members: Sequence[Member], applied: Applied) -> None:
+        """Create the entries; whoever has others in their place is decided again, and what cannot be written is isolated."""
+        members = list(members)
+        for _ in range(_ROUNDS):
+            rows = [self._entry_row(entry) for member in members for entry in member.decision.entries]
+            try:
+                if rows:
+                    with self._pace.call():
+                        self._client.create_multiple("loy_entries", "loy_entry", rows)
+            except Conflict:
+                members = self._caught_up(members, applied)
+                continue
+            except Forbidden:
+                raise
+            except Terminal as error:
+                if len(members) == 1:
+                    applied.failed.append((members[0], refused(error)))
+                else:
+                    self._halves(members, applied)
+                return
+            applied.written += members
+            return
+        if len(members) == 1:
+            applied.second_round += members
+        elif members:
+            self._halves(members, applied)
+
+    def _halves(self, members: list[Member], applied: Applied) -> None:
+        middle = len(members) // 2
+        self._append(members[:middle], applied)
+        self._append(members[middle:], applied)
+
+    def _caught_up(self, members: list[Member], applied: Applied) -> list[Member]:
+        for member, beyond in self.beyond(members, lambda member: member.base.sequence).items():
+            own = [entry for entry, ours in beyond if ours]
+            member.own += own
+            member.conflicts += len(own) < len(beyond)
+            try:
+                decide_again(self._program, self._order, member, (entry for entry, _ in beyond))
+            except LedgerError as error:
+                applied.failed.append((member, broken(error)))
+        lost = {member.id for member, _ in applied.failed}
+        return [member for member in members if member.id not in lost]
+
+    def _entry_row(self, entry: Entry) -> dict[str, Any]:
+        row = ledger.entry_row(self._program, entry)
+        row["loy_BulkRunId@odata.bind"] = bind("loy_bulkruns", self._run_id)
+        return row
+
+    def _update(self, entity_set: str, table: str, rows: Sequence[tuple[Member, Row]], applied: Applied) -> None:
+        """Change rows; one that cannot be changed is found by halving, and its neighbours do not suffer."""
+        for some in batched(rows, CALL, strict=False):
+            try:
+                with self._pace.call():
+                    self._client.update_multiple(entity_set, table, [row for _, row in some])
+            except Forbidden:
+                raise
+            except Terminal as error:
+                if len(some) == 1:
+                    applied.failed.append((some[0][0], refused(error)))
+                    continue
+                middle = len(some) // 2
+                self._update(entity_set, table, some[:middle], applied)
+                self._update(entity_set, table, some[middle:], applied)
+
+    def _hold(self, members: Sequence[Member], until: datetime | None) -> None:
+        by = f"{self._order.name} {self._run_id}"[:200] if until else None
+        rows = [{"loy_membershipid": member.id, "loy_heldby": by, "loy_helduntil": until} for member in members]
+        self._update("loy_memberships", "loy_membership", list(zip(members, rows, strict=True)), Applied())
+
+    def _ratings(self, members: Iterable[Member]) -> dict[str, int | None]:
+        """Ratings of the accounts whose tier changes; nobody else's is looked at."""
+        if not self._program.writes_rating:
+            return {}
+        ids = [
+            member.customer.id
+            for member in members
+            if member.alive
+            and member.customer.table == "account"
+            and member.state.tier != member.membership.state.tier
+            and not member.membership.rating_override
+        ]
+        gets = [
+            Get(f"accounts?$select=accountratingcode&$filter={any_of('accountid', some)}")
+            for some in batched(ids, _IDS, strict=False)
+        ]
+        found = self._client.read(*gets)
+        return {row["accountid"]: row["accountratingcode"] for rows in found for row in rows}
+
+
+def cancelled(entries: Iterable[Entry]) -> int:
+    """Points that some entries cancel, above zero."""
+    return -sum(entry.points for entry in entries if entry.kind is Kind.EXPIRE)
+
+
+def _by_entries(members: Sequence[Member]) -> Iterator[list[Member]]:
+    """Members in turn, as many as have a call's worth of entries; the entries of one member stay together."""
+    some: list[Member] = []
+    size = 0
+    for member in members:
+        entries = len(member.decision.entries)
+        if some and size + entries > CALL:
+            yield some
+            some, size = [], 0
+        some.append(member)
+        size += entries
+    if some:
+        yield some

@@ -1,0 +1,87 @@
+"""Who is left alone: the customers that a view or FetchXML finds."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import quote, unquote
+from xml.sax.saxutils import quoteattr
+
+from connector.dataverse import BadRequest, DataverseClient
+from connector.dataverse.odata import guid
+from connector.rows.values import Row
+
+_SETS = {"account": "accounts", "contact": "contacts", "loy_membership": "loy_memberships"}
+_PAGE = 5000
+_MOST = 2_000_000  # customers: some 200 MB
+_ENTITY = re.compile(r"""<entity\b[^>]*?\bname\s*=\s*["']([a-z0-9_]+)["']""")
+_PAGING = re.compile(r"""\s(?:top|count|page|paging-cookie|returntotalrecordcount)\s*=\s*(?:"[^"]*"|'[^']*')""")
+_COOKIE = re.compile(r"""pagingcookie=["']([^"']*)["']""")
+_ANNOTATIONS = "Microsoft.Dynamics.CRM.fetchxmlpagingcookie,Microsoft.Dynamics.CRM.morerecords"
+
+
+class BadExclusion(ValueError):
+    """What was given names no customers; the text says what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusions:
+    """Customer keys (`account:<id>`), or ids of memberships."""
+
+    excluded: frozenset[str] = frozenset()
+
+    def holds(self, row: Row) -> bool:
+        """Whether a membership, as read, is left alone."""
+        return row["loy_customerkey"] in self.excluded or row["loy_membershipid"] in self.excluded
+
+
+def read(client: DataverseClient, exclude: str) -> Exclusions:
+    """Whom a view (by id) or FetchXML finds now. BadExclusion when it cannot be read."""
+    if not exclude.strip():
+        return Exclusions()
+    fetch = exclude if "<" in exclude else _view(client, exclude.strip())
+    found = _ENTITY.search(fetch)
+    if not found or found[1] not in _SETS:
+        table = found[1] if found else "nothing"
+        raise BadExclusion(f"loy_exclude: it must look for accounts, contacts or memberships, not {table}")
+    table = found[1]
+    excluded: set[str] = set()
+    try:
+        for row in _rows(client, _SETS[table], fetch):
+            row_id = row[f"{table}id"]
+            excluded.add(row_id if table == "loy_membership" else f"{table}:{row_id}")
+            if len(excluded) > _MOST:
+                raise BadExclusion(f"loy_exclude: it finds more than {_MOST} customers")
+    except BadRequest as error:
+        raise BadExclusion(f"loy_exclude: Dataverse cannot read it: {error.message}") from None
+    return Exclusions(frozenset(excluded))
+
+
+def _view(client: DataverseClient, view: str) -> str:
+    try:
+        view_id = guid(view)
+    except ValueError:
+        raise BadExclusion("loy_exclude: the id of a view or FetchXML is expected") from None
+    for views in ("savedqueries", "userqueries"):
+        row = client.get(f"{views}({view_id})?$select=fetchxml")
+        if row:
+            return str(row["fetchxml"])
+    raise BadExclusion(f"loy_exclude: there is no view {view_id}")
+
+
+def _rows(client: DataverseClient, entity_set: str, fetch: str) -> Iterator[Row]:
+    """All pages: FetchXML is read with cookies, as nothing else goes beyond 50,000 rows."""
+    head, tag, rest = fetch.partition("<fetch")
+    attributes, end, body = rest.partition(">")
+    if not tag or not end or attributes.endswith("/"):
+        raise BadExclusion("loy_exclude: no <fetch> element")
+    attributes = _PAGING.sub("", attributes)
+    cookie, page = "", 1
+    while True:
+        paging = f' count="{_PAGE}" page="{page}"' + (f" paging-cookie={quoteattr(cookie)}" if cookie else "")
+        path = f"{entity_set}?fetchXml={quote(f'{head}<fetch{attributes}{paging}>{body}', safe='')}"
+        answer = client.request("GET", path, headers={"Prefer": f'odata.include-annotations="{_ANNOTATIONS}"'}).json()
+        yield from answer["value"]
+        if not answer.get("@Microsoft.Dynamics.CRM.morerecords"):
+            return
+        found = _COOKIE.search(answer.get("@Microsoft.Dynamics.CRM.fetchxmlpagingcookie", ""))
+        cookie, page = unquote(unquote(found[1])) if found else "", page + 1

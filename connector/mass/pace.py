@@ -1,0 +1,118 @@
+"""How fast a run may go: within what Dataverse grants, and behind people who redeem.
+
+Service protection counts requests and execution seconds of each application user over a sliding window and tells in each answer
+what is left. We keep a reserve of it and spend the rest as fast as it comes back, so that a refusal (429) is rare; when there
+is one, the client pauses for everybody. When redemptions take longer than usual, fewer calls run at once.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from connector.dataverse import DataverseClient
+
+WINDOW = 300.0  # seconds
+_RESERVE = 0.08  # of what is granted, left for everything else that this application user does
+_NARROWEST = 0.25
+_SMOOTH = 0.3
+
+
+class Pace:
+    """Shared by the lanes of one application user. `lanes` is the most calls at once; `window` is shorter for scaled limits."""
+
+    def __init__(
+        self,
+        client: DataverseClient,
+        lanes: int,
+        *,
+        window: float = WINDOW,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._client = client
+        self._lanes = lanes
+        self._window = window
+        self._clock = clock
+        self._sleep = sleep
+        self._changed = threading.Condition()
+        self._running = 0
+        self._width = float(lanes)
+        self._granted: dict[str, float] = {}
+        self._left: dict[str, tuple[float, float]] = {}  # what was left, and when
+        self._cost: dict[str, float] = {}
+        self._throttled = 0.0
+
+    @property
+    def width(self) -> float:
+        """Calls at once, as redemptions and the service allow; below 1, one call with a pause after it."""
+        return min(self._width, float(self._client.parallelism or self._lanes))
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """Around a bulk call: waits until it may begin."""
+        began = self._clock()
+        with self._changed:
+            self._changed.wait_for(lambda: self._running < max(1.0, self.width))
+            self._running += 1
+        try:
+            while (pause := self._spend()) > 0:
+                self._sleep(pause)
+            started = self._clock()
+            with self._changed:
+                self._throttled += started - began
+            yield
+            self._learn()
+            if self._width < 1:
+                self._sleep((self._clock() - started) * (1 / self._width - 1))
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify()
+
+    def held_back(self) -> float:
+        """Seconds that calls were held back since this was asked last."""
+        with self._changed:
+            seconds, self._throttled = self._throttled, 0.0
+        return seconds
+
+    def narrow(self) -> None:
+        """Redemptions suffer."""
+        with self._changed:
+            self._width = max(_NARROWEST, self._width / 2)
+
+    def widen(self) -> None:
+        """Redemptions are as quick as ever."""
+        with self._changed:
+            self._width = min(float(self._lanes), self._width * 1.25)
+            self._changed.notify_all()
+
+    def _spend(self) -> float:
+        """Take one call's cost from what is left; or the seconds until enough will have come back."""
+        now = self._clock()
+        with self._changed:
+            for name, (left, at) in self._left.items():
+                granted, cost = self._granted[name], self._cost.get(name, 0.0)
+                back = granted / self._window
+                if not back:
+                    continue
+                missing = granted * _RESERVE + cost - min(granted, left + (now - at) * back)
+                if missing > 0:
+                    return max(0.005, min(missing / back, self._window / 10))
+            for name, (left, at) in self._left.items():
+                granted = self._granted[name]
+                estimate = min(granted, left + (now - at) * granted / self._window)
+                self._left[name] = (estimate - self._cost.get(name, 0.0), now)
+        return 0.0
+
+    def _learn(self) -> None:
+        """What the last answer told about the window: it knows nothing of calls that are still running."""
+        now = self._clock()
+        with self._changed:
+            for name, left in self._client.budget.items():
+                granted = self._granted[name] = max(left, self._granted.get(name, 0.0))
+                cost = self._cost.get(name, 0.0)
+                known = self._left.get(name)
+                if known and 0 < (spent := known[0] + cost * self._running - left) <= granted:
+                    self._cost[name] = cost = cost + _SMOOTH * (spent - cost) if cost else spent
+                self._left[name] = (left - cost * (self._running - 1), now)
