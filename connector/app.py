@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from azure.servicebus import ServiceBusClient
 
     from connector.dead_letters import DeadLetters
+    from connector.publishing import Publisher
     from connector.sweep import Sweep
     from connector.telemetry import Telemetry
     from connector.watch import Watch
@@ -55,7 +56,13 @@ class App:
 
     @cached_property
     def listener(self) -> Listener:
-        return Listener(self.client, self.send_changes, self.now)
+        return Listener(self.client, self.send_changes, self.now, lambda: self.publisher.look())
+
+    @cached_property
+    def publisher(self) -> "Publisher":
+        from connector.publishing import Publisher
+
+        return Publisher(self.client, self.settings.loyalty_program, self.now)
 
     @cached_property
     def counter(self) -> Counter:

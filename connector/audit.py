@@ -191,7 +191,7 @@ class Audit:
         if look.mirror["merged"]:
             return  # their points are another's, and what their row shows is history
         shown = tuple(look.mirror[column] for column in _MIRROR.split(","))
-        truth = (state.balance, state.pending_points, self._program.tier(state.tier).name)
+        truth = (state.balance, state.pending_points, self._program.tier(state.tier, self._now.date()).name)
         if shown != truth:
             yield f"the {look.customer.table} shows {shown}, the ledger has {truth}"
 
@@ -202,7 +202,7 @@ class Audit:
         writes = [Update(f"loy_memberships({customer.membership_id})", row, if_match=look.row["@odata.etag"])]
         if look.mirror is not None:
             columns: dict[str, Any] = customers.mirror(self._program, state, self._now)
-            columns["loy_tiername"] = self._program.tier(state.tier).name
+            columns["loy_tiername"] = self._program.tier(state.tier, self._now.date()).name
             writes.append(Update(f"{customer.entity_set}({customer.id})", columns))
         try:
             self._client.commit(writes)
@@ -244,7 +244,7 @@ class Audit:
         state: State,
     ) -> tuple[Decimal, int]:
         day = invoice.invoiced_on.date()
-        rule = self._program.rule_version(int(version)) if version else self._program.rule_on(day)
+        rule = self._program.rule_named(version) if version else self._program.rule_on(day)
         if invoice.status is Status.CANCELLED or rule is None:
             return Decimal(0), 0
         multiplier = held(self._program, spend, earned, state.since, day).multiplier

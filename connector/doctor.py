@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from connector.dataverse import DataverseClient, DataverseError, Forbidden
 from connector.dataverse.odata import moment, text
 from connector.doctor_queues import check_queues
 from connector.findings import Finding, Level
-from connector.loyalty.program import Program, Window
-from connector.rows.programs import read_program
+from connector.publishing import edits, problems
+from connector.rows import programs
 from connector.rows.values import Unusable
 from connector.settings import Settings
 
@@ -182,47 +181,31 @@ def check_roles(client: DataverseClient, user_id: str) -> Iterator[Finding]:
 def check_program(client: DataverseClient, settings: Settings) -> Iterator[Finding]:
     about, code = "programme", settings.loyalty_program
     try:
-        program = read_program(client, code)
+        reading = programs.read(client, code)
+        found = list(problems(reading))
+        edited = [] if any(problem.severe for problem in found) else list(edits(reading))
     except Unusable as error:
-        yield Finding(Level.WRONG, about, str(error), error.next_step)
+        yield Finding(Level.WRONG, about, str(error), str(error.next_step))
         return
     except DataverseError as error:
         yield Finding(Level.WRONG, about, f"cannot be read: {error.message}", "Install first, or give the role.")
         return
-    faults = list(contradictions(program))
-    for fault in faults:
-        yield Finding(Level.WRONG, about, f"{code}: {fault}", "Correct the row in the Loyalty app, under Programme.")
-    if not faults:
-        yield Finding(Level.GOOD, about, f"{code} has {len(program.tiers)} tiers and {len(program.rules)} earn rules")
-
-
-def contradictions(program: Program) -> Iterator[str]:
-    """Rows that are right one by one and wrong together."""
-    first = program.tiers[0]
-    if first.minimum_tenure_months or first.minimum_spend or first.minimum_points:
-        yield f"tier {first.code} is the lowest, so everybody holds it, yet it has conditions"
-    for lower, higher in pairwise(program.tiers):
-        if lower.rank == higher.rank:
-            yield f"tiers {lower.code} and {higher.code} have the same rank {lower.rank}"
-            continue
-        same_months = lower.window is higher.window and (
-            lower.window is not Window.ROLLING_MONTHS or lower.window_months == higher.window_months
+    for problem in found:
+        yield Finding(
+            Level.WRONG if problem.severe else Level.WARNING,
+            about,
+            f"{code}: {problem.says}",
+            "Correct the row in the Loyalty app, under Programme.",
         )
-        if (
-            same_months
-            and higher.minimum_tenure_months <= lower.minimum_tenure_months
-            and higher.minimum_spend <= lower.minimum_spend
-            and higher.minimum_points <= lower.minimum_points
-        ):
-            yield f"nobody will ever hold tier {lower.code}: tier {higher.code} above it asks for no more"
-    for earlier, later in pairwise(program.rules):
-        if earlier.valid_from == later.valid_from:
-            yield f"earn rules {earlier.version} and {later.version} both begin on {later.valid_from}"
-        if later.version < earlier.version:
-            yield f"earn rule {later.version} begins after version {earlier.version}: versions run against time"
-    codes = [tier.rating_code for tier in program.tiers if tier.rating_code is not None]
-    for code in sorted({code for code in codes if codes.count(code) > 1}):
-        yield f"several tiers write the account rating {code}"
+    for edit in edited:
+        yield Finding(
+            Level.WARNING,
+            about,
+            f"{code}: an edit is not published yet: {edit}",
+            "The timer PickUpWaiting publishes it within minutes; if it does not, look at its log.",
+        )
+    if not found and not edited:
+        yield Finding(Level.GOOD, about, f"{code} has {len(reading.tiers)} tiers and {len(reading.rules)} earn rules")
 
 
 def check_deliveries(client: DataverseClient, now: Callable[[], datetime]) -> Iterator[Finding]:

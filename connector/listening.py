@@ -14,6 +14,8 @@ from connector.rows.log import unreadable_write
 _log = logging.getLogger("loyalty.events")
 _SUBJECTS = {table: subject for subject, table in TABLES.items()}
 _LOG = "loy_integrationlog"
+# Of the programme: nothing is decided when they change, but they are looked at.
+TERMS = frozenset({"loy_program", "loy_earnrule", "loy_tier"})
 # The lookup that names the customer, by subject.
 _CUSTOMER = {Subject.INVOICE: "customerid", Subject.REDEMPTION: "loy_customerid", Subject.ADJUSTMENT: "loy_customerid"}
 
@@ -22,11 +24,16 @@ class Listener:
     """Hears Dataverse's events. Returns only when the changes are on their queue, or the event is in the log."""
 
     def __init__(
-        self, client: DataverseClient, send: Callable[[Sequence[Change]], None], clock: Callable[[], datetime]
+        self,
+        client: DataverseClient,
+        send: Callable[[Sequence[Change]], None],
+        clock: Callable[[], datetime],
+        terms_edited: Callable[[], object] = lambda: None,
     ) -> None:
         self._client = client
         self._send = send
         self._clock = clock
+        self._terms_edited = terms_edited
 
     def hear(self, body: bytes, *, trimmed: bool = False, queue: str = "", again: bool = False) -> list[Change]:
         """The changes that an event led to; none when nobody needs to look, or the message could not be read.
@@ -34,11 +41,14 @@ class Listener:
         `again`: it was a dead letter; the log waits to hear of it, even if there is nothing to do any more.
         """
         try:
-            changes = self.read(body, trimmed=trimmed)
+            context = parse(body, max_size_exceeded=trimmed)
+            changes = self._changes(context)
         except (ContextError, ChangeError) as error:
             text = body.decode("utf-8", "replace")
             self._client.commit([unreadable_write(text, queue=queue, error=str(error), now=self._clock())])
             return []
+        if context.table in TERMS:
+            self._terms_edited()
         if again:
             changes = [change.model_copy(update={"resumed": True}) for change in changes]
         self._send(changes)
@@ -49,7 +59,11 @@ class Listener:
 
     def read(self, body: bytes, *, trimmed: bool = False) -> list[Change]:
         """The changes that an event leads to; nothing is sent. ContextError or ChangeError names what cannot be read."""
-        context = parse(body, max_size_exceeded=trimmed)
+        return self._changes(parse(body, max_size_exceeded=trimmed))
+
+    def _changes(self, context: ExecutionContext) -> list[Change]:
+        if context.table in TERMS:
+            return []
         match context.table:
             case "loy_integrationlog":
                 return self._resumed(context)

@@ -25,6 +25,8 @@ def send_notices(timer: func.TimerRequest) -> None:
 @schedules.timer_trigger(arg_name="timer", schedule="45 */5 * * * *")
 def pick_up_waiting(timer: func.TimerRequest) -> None:
     _log.info("%s waiting rows picked up", app().chores.pick_up_waiting())
+    if published := app().publisher.look():
+        _log.info("version %s of the programme begins on %s", published.version, published.begins)
 
 
 @schedules.function_name("StartReviews")

@@ -36,13 +36,20 @@ class Window(Enum):
 class EarnRule:
     """One version of the rule that turns money into points; in force from `valid_from` until a later version begins.
 
-    `excluded_categories` are casefolded: an invoice line may write its category in any case.
+    `excluded_categories` are casefolded: an invoice line may write its category in any case. `revision` is the version of
+    the programme in which this row was edited; 0 for the row as it was first published.
     """
 
     version: int
     valid_from: date
     points_per_unit: Decimal
     excluded_categories: frozenset[str] = frozenset()
+    revision: int = 0
+
+    @property
+    def name(self) -> str:
+        """What an entry calls it: `2`, or `2.5` once the row was edited."""
+        return f"{self.version}.{self.revision}" if self.revision else str(self.version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +67,15 @@ class Tier:
     window_months: int = 12
     rating_code: int | None = None
     id: str | None = None
+    valid_from: date = date.min
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
     """`rules` in order of `valid_from`; `tiers` in order of rank, the first being the one everybody starts in.
+
+    `tier_history` has the tiers by the day on which they came or will come into force; `tiers` are the newest of them. Without
+    a history they are in force on every day.
 
     An adjustment of more than `adjustment_limit` points needs a second person; None: none does.
     """
@@ -84,17 +95,30 @@ class Program:
     currencies: frozenset[str] = frozenset()
     notice_kinds: frozenset[str] = frozenset()
     id: str | None = None
+    tier_history: tuple[tuple[date, tuple[Tier, ...]], ...] = ()
 
     def rule_on(self, day: date) -> EarnRule | None:
         """The version in force on a day, or None before the first."""
         return next((rule for rule in reversed(self.rules) if rule.valid_from <= day), None)
 
-    def rule_version(self, version: int) -> EarnRule | None:
-        return next((rule for rule in self.rules if rule.version == version), None)
+    def rule_named(self, name: str) -> EarnRule | None:
+        """The version that an entry names, or None when the programme never had it."""
+        return next((rule for rule in self.rules if rule.name == name), None)
 
-    def tier(self, code: str) -> Tier:
+    def tiers_on(self, day: date) -> tuple[Tier, ...]:
+        """The tiers in force on a day."""
+        in_force = (tiers for begins, tiers in reversed(self.tier_history) if begins <= day)
+        return next(in_force, self.tier_history[0][1] if self.tier_history else self.tiers)
+
+    @property
+    def tier_sets(self) -> tuple[tuple[Tier, ...], ...]:
+        """The tiers of all days."""
+        return tuple(tiers for _, tiers in self.tier_history) or (self.tiers,)
+
+    def tier(self, code: str, on: date = date.max) -> Tier:
         """The tier of a code; the first tier for a code that no longer exists."""
-        return next((tier for tier in self.tiers if tier.code == code), self.tiers[0])
+        tiers = self.tiers_on(on)
+        return next((tier for tier in tiers if tier.code == code), tiers[0])
 
     def expiry(self, spendable_on: date, lifetime_months: int | None = None) -> date:
         """The last day on which points spendable from a day can be used; `date.max` when points never expire."""

@@ -23,10 +23,11 @@ def held(
     program: Program, spend: Mapping[str, Decimal], earned: Mapping[str, int], since: date | None, on: date
 ) -> Tier:
     """The highest tier whose every condition holds on a day; the first tier when none does."""
-    for tier in reversed(program.tiers[1:]):
+    tiers = program.tiers_on(on)
+    for tier in reversed(tiers[1:]):
         if _qualifies(tier, spend, earned, since, on):
             return tier
-    return program.tiers[0]
+    return tiers[0]
 
 
 def held_by(program: Program, state: State, on: date) -> Tier:
@@ -35,9 +36,10 @@ def held_by(program: Program, state: State, on: date) -> Tier:
 
 def reachable_multipliers(program: Program, total_spend: Decimal, total_earned: int) -> set[Decimal]:
     """Multipliers that some part of a history could have had. A single one means that its order cannot matter."""
-    return {program.tiers[0].multiplier} | {
+    return {tiers[0].multiplier for tiers in program.tier_sets} | {
         tier.multiplier
-        for tier in program.tiers
+        for tiers in program.tier_sets
+        for tier in tiers
         if tier.minimum_spend <= total_spend and tier.minimum_points <= total_earned
     }
 
@@ -45,7 +47,7 @@ def reachable_multipliers(program: Program, total_spend: Decimal, total_earned: 
 def next_tier(program: Program, state: State, on: date) -> NextTier | None:
     """The tier above the one held, and the distance to it; None at the top."""
     rank = held_by(program, state, on).rank
-    above = next((tier for tier in program.tiers if tier.rank > rank), None)
+    above = next((tier for tier in program.tiers_on(on) if tier.rank > rank), None)
     if above is None:
         return None
     tenure_on = add_months(state.since or on, above.minimum_tenure_months)
@@ -64,7 +66,9 @@ def next_review(program: Program, state: State, today: date) -> date | None:
     due = [pending.spendable_on for pending in state.pending.values() if pending.spendable_on]
     due += [day + timedelta(days=1) for day in state.lots if day < date.max]
     due = [max(day, today) for day in due]
-    for tier in program.tiers[1:]:
+    # Other conditions come into force.
+    due += [begins for begins, _ in program.tier_history if begins > today]
+    for tier in program.tiers_on(today)[1:]:
         if state.since and (tenure_on := add_months(state.since, tier.minimum_tenure_months)) > today:
             due.append(tenure_on)
         if tier.window is not Window.LIFETIME and state.spend:

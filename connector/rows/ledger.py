@@ -90,7 +90,7 @@ def entry_row(program: Program, entry: Entry) -> dict[str, Any]:
 
 def membership_row(program: Program, membership: Membership, state: State, name: str, now: datetime) -> dict[str, Any]:
     """The membership after a decision. The lookups are bound once, when the row is made."""
-    tier = program.tier(state.tier)
+    tier = program.tier(state.tier, now.date())
     row: dict[str, Any] = {
         "loy_sequence": state.sequence,
         "loy_lasthash": state.last_hash or None,

@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from azure.servicebus.management import QueueProperties
 
-from connector.doctor import check_clock, check_host, contradictions
+from connector.doctor import check_clock, check_host
 from connector.doctor_queues import judge
 from connector.findings import Level
-from connector.loyalty.program import EarnRule, Program, Tier, Window
 
 ROOT = Path(__file__).parents[2]
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-PROGRAM = Program(
-    code="MAIN",
-    rules=(EarnRule(1, date(2000, 1, 1), Decimal(1)), EarnRule(2, date(2026, 1, 1), Decimal(2))),
-    tiers=(
-        Tier("BASE", "Base", 0),
-        Tier("GOLD", "Gold", 1, minimum_tenure_months=60, minimum_spend=Decimal(3_000_000), rating_code=1),
-        Tier("PLATINUM", "Platinum", 2, minimum_tenure_months=60, minimum_spend=Decimal(5_000_000), rating_code=2),
-    ),
-)
 
 
 def host(tmp_path: Path, **settings: Any) -> Path:
@@ -70,45 +57,6 @@ def test_a_missing_host_json_is_said(tmp_path: Path) -> None:
 def test_clock_skew_is_measured_in_both_directions(seconds: int, level: Level) -> None:
     headers = {"Date": "Sun, 01 Mar 2026 12:00:00 GMT"}
     assert [finding.level for finding in check_clock(headers, lambda: NOON + timedelta(seconds=seconds))] == [level]
-
-
-def test_a_sound_programme_has_no_contradiction() -> None:
-    assert list(contradictions(PROGRAM)) == []
-
-
-BASE, GOLD, PLATINUM = PROGRAM.tiers
-
-
-@pytest.mark.parametrize(
-    ("program", "says"),
-    [
-        (replace(PROGRAM, tiers=(replace(BASE, minimum_spend=Decimal(1)), GOLD)), "tier BASE is the lowest"),
-        (replace(PROGRAM, tiers=(BASE, GOLD, replace(PLATINUM, rank=1))), "GOLD and PLATINUM have the same rank 1"),
-        (
-            replace(PROGRAM, tiers=(BASE, GOLD, replace(PLATINUM, minimum_spend=Decimal(10)))),
-            "nobody will ever hold tier GOLD: tier PLATINUM above it asks for no more",
-        ),
-        (
-            replace(PROGRAM, tiers=(BASE, GOLD, replace(PLATINUM, rating_code=1))),
-            "several tiers write the account rating 1",
-        ),
-        (
-            replace(PROGRAM, rules=(PROGRAM.rules[0], replace(PROGRAM.rules[0], version=2))),
-            "earn rules 1 and 2 both begin on 2000-01-01",
-        ),
-        (
-            replace(PROGRAM, rules=(replace(PROGRAM.rules[0], version=3), PROGRAM.rules[1])),
-            "earn rule 2 begins after version 3",
-        ),
-    ],
-)
-def test_rows_that_contradict_each_other_are_named(program: Program, says: str) -> None:
-    assert [fault for fault in contradictions(program) if says in fault]
-
-
-def test_tiers_over_different_months_cannot_be_compared() -> None:
-    yearly = replace(PLATINUM, minimum_spend=Decimal(10), window=Window.CALENDAR_YEAR)
-    assert list(contradictions(replace(PROGRAM, tiers=(BASE, GOLD, yearly)))) == []
 
 
 def queue(**changes: Any) -> QueueProperties:
