@@ -4,8 +4,8 @@ import re
 import uuid
 from typing import Any
 
+from local.dataverse import components, provisioning, records
 from local.dataverse import metadata_input as given
-from local.dataverse import provisioning
 from local.dataverse.definitions import add_columns, intersect_table, link, new_table
 from local.dataverse.errors import Fault, bad_request
 from local.dataverse.metadata_input import fail
@@ -16,21 +16,11 @@ from local.dataverse.storage import quoted
 
 Json = dict[str, Any]
 _OWNERSHIP = {"UserOwned", "OrganizationOwned", "TeamOwned", "None"}
-_COMPONENTS = {"table": 1, "column": 2, "relationship": 10, "optionset": 9, "key": 14}
 
 
 def add_to_solution(unit: Unit, solution: str | None, kind: str, object_id: str) -> None:
     """Notes a new part in a solution; an unknown solution is refused."""
-    if not solution:
-        return
-    row = unit.connection.execute("SELECT solutionid FROM solution WHERE uniquename = ?", (solution,)).fetchone()
-    if row is None:
-        raise Fault(400, "0x80048425", f"The solution with the unique name '{solution[:100]}' does not exist.")
-    unit.connection.execute(
-        "INSERT INTO solutioncomponent (solutioncomponentid, solutionid, componenttype, objectid, rootcomponentbehavior, "
-        "createdon, modifiedon, versionnumber) VALUES (?, ?, ?, ?, 0, ?, ?, ?)",
-        (str(uuid.uuid4()), row[0], _COMPONENTS[kind], object_id, unit.moment, unit.moment, unit.env.next_version()),
-    )
+    components.add(unit, solution, components.DEFINITIONS[kind], object_id)
 
 
 def _must_be_custom(custom: bool, what: str) -> None:
@@ -157,18 +147,33 @@ def delete_table(unit: Unit, table: Table) -> None:
                 unit.env.forget(schema.tables.pop(relation.intersect))
             unit.env.forget(relation)
             del schema.relationships[relation.schema_name]
+            components.dropped(unit, relation.id)
+    _delete_rows_of(unit, table)
     provisioning.unregister_table(unit.env, table)
-    _remove_component(unit, table.id)
-    for column in table.columns.values():
-        _remove_component(unit, column.id)
+    parts = [table.id, *(column.id for column in table.columns.values()), *(key.id for key in table.keys.values())]
+    for part in parts:
+        components.dropped(unit, part)
     unit.env.storage.drop_table(table)
     del schema.tables[table.name]
     unit.env.forget(table)
     unit.touched |= {"privilege", "sdkmessageprocessingstep"}
 
 
-def _remove_component(unit: Unit, object_id: str) -> None:
-    unit.connection.execute("DELETE FROM solutioncomponent WHERE objectid = ?", (object_id,))
+def _delete_rows_of(unit: Unit, table: Table) -> None:
+    """Views, forms, charts, commands and app entries of a table go with it."""
+    for name, column, value in (
+        ("savedquery", "returnedtypecode", table.name),
+        ("userquery", "returnedtypecode", table.name),
+        ("systemform", "objecttypecode", table.name),
+        ("savedqueryvisualization", "primaryentitytypecode", table.name),
+        ("appaction", "contextvalue", table.name),
+        ("appmodulecomponent", "objectid", table.id),
+    ):
+        part = unit.schema.tables[name]
+        where = f"FROM {quoted(name)} WHERE {quoted(column)} = ?"
+        for (row_id,) in unit.connection.execute(f"SELECT {quoted(part.primary_id)} {where}", (value,)).fetchall():
+            records.delete(unit, part, row_id, cascade=True)
+    unit.connection.execute("DELETE FROM \"#layer\" WHERE kind = 'ribbon' AND part = ?", (table.name,))
 
 
 # --- columns ---
@@ -230,13 +235,14 @@ def delete_column(unit: Unit, table: Table, column: Column) -> None:
         if relation.kind == "1:N" and relation.referencing == table.name and relation.attribute == column.name:
             unit.env.forget(relation)
             del unit.schema.relationships[relation.schema_name]
+            components.dropped(unit, relation.id)
     unit.env.storage.drop_column(table, column)
     del table.columns[column.name]
     base = table.columns.get(f"{column.name}_base")
     if column.type == "Money" and base is not None:
         unit.env.storage.drop_column(table, base)
         del table.columns[base.name]
-    _remove_component(unit, column.id)
+    components.dropped(unit, column.id)
     unit.env.save(table)
 
 
@@ -257,7 +263,7 @@ def delete_key(unit: Unit, table: Table, key: Key) -> None:
     require_special(unit.caller, "prvWriteEntity")
     unit.env.storage.drop_key(table, key)
     del table.keys[key.name]
-    _remove_component(unit, key.id)
+    components.dropped(unit, key.id)
     unit.env.save(table)
 
 
@@ -407,7 +413,7 @@ def delete_relationship(unit: Unit, relation: Relationship) -> None:
     if relation.schema_name in schema.relationships:
         unit.env.forget(relation)
         del schema.relationships[relation.schema_name]
-    _remove_component(unit, relation.id)
+    components.dropped(unit, relation.id)
 
 
 # --- choices ---
@@ -442,6 +448,7 @@ def delete_option_set(unit: Unit, choice: OptionSet) -> None:
                     f"The choice {choice.name} cannot be deleted: {table.name}.{column.name} uses it.", "0x8004f01f"
                 )
     del unit.schema.option_sets[choice.name]
+    components.dropped(unit, choice.id)
     unit.env.forget(choice)
 
 

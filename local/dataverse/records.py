@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from local.dataverse import rules
+from local.dataverse import components, rules
 from local.dataverse.definitions import intersect_ids
 from local.dataverse.errors import (
     Fault,
@@ -64,6 +64,7 @@ class Unit:
     depth: int = 1
     references: dict[str, str] = field(default_factory=dict)  # Content-ID -> URL of the row
     shared: dict[str, str] = field(default_factory=dict)
+    solution: str | None = None  # to which new components belong
     bulk: dict[tuple[str, str], list["Written"]] | None = (
         None  # in a bulk call: what its own message's steps will hear of
     )
@@ -373,6 +374,8 @@ def create(
             associate(unit, table, row_id, relation, other)
     rules.after_create(unit, table, row_id, values, nested=level > 0)
     unit.env.events.created(unit, table, row_id, sent)
+    if unit.solution and table.name in components.ROWS:
+        components.add(unit, unit.solution, components.ROWS[table.name], row_id)
     _touched(unit, table)
     return row_id
 
@@ -613,6 +616,8 @@ def delete(unit: Unit, table: Table, row_id: str, *, if_match: str | None = None
         unit.connection.execute(
             'INSERT INTO "#deleted" VALUES (?, ?, ?, ?)', (unit.env.next_version(), table.name, row_id, unit.moment)
         )
+    if table.name in components.ROWS:
+        components.dropped(unit, row_id)
     rules.after_delete(unit, table, row_id, old, cascade=cascade)
     unit.env.events.deleted(unit, table, row_id, old)
     _touched(unit, table)

@@ -1,5 +1,6 @@
 """What particular tables do beyond their metadata: names made of parts, secrets, currencies, activities, invoices."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from local.dataverse import sales
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 
 Values = dict[str, Any]
 _SECRETS = {"saskey": "issaskeyset", "sastoken": "issastokenset", "authvalue": "isauthvalueset"}
+BEFORE_DELETE: dict[str, Callable[["Unit", Values], None]] = {}
+"""Table -> what else must happen before a row of it goes; given the row. Filled by who knows."""
 _CLOSED = {"task": {1, 2}, "email": {1, 2}}
 
 
@@ -77,6 +80,8 @@ def before_delete(unit: "Unit", table: "Table", row_id: str, old: Values, *, cas
         sales.check_parent_open(unit, old["invoiceid"])
     if table.name == "businessunit" and old.get("parentbusinessunitid") is None:
         raise Fault(400, "0x80041d37", "The root business unit cannot be deleted.")
+    if table.name in BEFORE_DELETE:
+        BEFORE_DELETE[table.name](unit, old)
 
 
 def after_delete(unit: "Unit", table: "Table", row_id: str, old: Values, *, cascade: bool) -> None:

@@ -263,12 +263,15 @@ class Service:
 
     def write(self, request: Request, work: Callable[[Unit], Response]) -> Response:
         """Runs `work` in the request's change set, or in a transaction of its own."""
+        solution = request.headers.get("mscrm.solutionuniquename")
         if request.unit is not None:
+            request.unit.solution = solution
             return work(request.unit)
         with self.env.unit(
             request.caller, request_id=request.request_id, base=request.base, bypass_steps=request.bypass_steps,
             shared=request.shared,
         ) as unit:  # fmt: skip
+            unit.solution = solution
             response = work(unit)
         self.env.meter.rows_written += unit.rows
         return response
@@ -377,6 +380,11 @@ class Service:
             records.delete(unit, table, row_id, if_match=if_match)
             return no_content()
 
+        if table.name == "solution":  # a managed one takes its tables with it
+            if request.unit is not None:
+                raise bad_request("A solution cannot be deleted inside a change set here.")
+            with self.env.changing_metadata(request.caller) as unit:
+                return work(unit)
         return self.write(request, work)
 
     # --- below a row ---

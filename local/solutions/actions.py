@@ -12,7 +12,7 @@ from local.dataverse.errors import Fault, bad_request
 from local.dataverse.responses import Response, no_content
 from local.dataverse.security import Caller, require_special
 from local.dataverse.values import guid, timestamp
-from local.solutions import importer
+from local.solutions import importer, removal  # noqa: F401 - deleting a solution
 from local.solutions.package import Package, read
 
 if TYPE_CHECKING:

@@ -2,13 +2,14 @@
 
 import base64
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 from xml.etree.ElementTree import Element, tostring
 
 from defusedxml.ElementTree import fromstring
 
+from local.dataverse import components, records
 from local.dataverse import metadata_writes as writes
-from local.dataverse import records
 from local.dataverse.errors import Fault
 from local.dataverse.model import Option, Table
 from local.dataverse.records import Unit
@@ -30,32 +31,71 @@ _FORM_TYPES = {"main": 2, "quick": 6, "quickCreate": 7, "card": 11, "dialog": 8}
 def apply(unit: Unit, package: Package) -> None:
     """Raises `Fault`; the caller's transaction undoes what was done until then."""
     _solution(unit, package)
+    unit.solution = package.name
+    holder = Holder(unit, package)
     customizations = package.customizations
     for choice in customizations.findall("optionsets/optionset"):
-        if choice.get("Name") not in unit.schema.option_sets:
+        known = unit.schema.option_sets.get(choice.get("Name", ""))
+        if known is None:
             writes.create_option_set(unit, translate.global_choice(choice), package.name)
+        else:
+            holder.has(components.CHOICE, known.id)
     entities = [entity for entity in customizations.iter("entity") if entity.get("Name")]
     for entity in entities:
-        _table(unit, entity, package.name)
+        _table(holder, entity)
     for entity in entities:
         for attribute in translate.columns(entity):
-            _column(unit, _named(unit, entity), attribute, package.name)
+            _column(holder, _named(unit, entity), attribute)
         for attribute in entity.iter("attribute"):
             if not translate.is_custom(attribute):
-                _more_options(unit, _named(unit, entity), attribute)
+                _more_options(holder, _named(unit, entity), attribute)
     for child, kind, body in translate.lookups(customizations):
-        _lookup(unit, child, kind, body, package.name)
+        _lookup(holder, child, kind, body)
     for entity in entities:
         table = _named(unit, entity)
         for key in entity.iter("EntityKey"):
-            if text(key, "Name").lower() not in table.keys:
+            present = table.keys.get(text(key, "Name").lower())
+            if present is None:
                 writes.create_key(unit, table, translate.key_body(key), package.name)
+            else:
+                holder.has(components.KEY, present.id)
+    unit.schema.changed()
     for set_name, row_id, row in _rows(package):
-        _put(unit, unit.schema.sets[set_name], row_id, row)
+        holder.put(unit.schema.sets[set_name], row_id, row)
     for entity in customizations.iter("Entity"):
-        _merge_forms(unit, entity)
-    _roles(unit, customizations)
+        _merge_forms(holder, entity)
+        ribbon = entity.find("RibbonDiffXml")
+        if ribbon is not None and len(ribbon):
+            name = text(entity, "Name").lower()
+            components.note_layer(unit, package.name, "ribbon", name, _inner(_held(ribbon)))
+    _roles(holder, customizations)
     _app_components(unit, customizations)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The package whose solution becomes a holder of each part it brings."""
+
+    unit: Unit
+    package: Package
+
+    def has(self, kind: int, object_id: str, behavior: int = components.ALL) -> None:
+        """Of a part that was there before."""
+        if self.package.managed:
+            components.keep(self.unit, kind, object_id)
+        components.add(self.unit, self.package.name, kind, object_id, behavior)
+
+    def puts_on(self, kind: str, part: str, content: str, *, new: bool) -> None:
+        """Of an option or a tab on a choice or form of others: its own, or one that another solution put there too."""
+        if new or components.is_layer(self.unit, kind, part):
+            components.note_layer(self.unit, self.package.name, kind, part, content)
+
+    def put(self, table: Table, row_id: str, row: dict[str, Any]) -> None:
+        if records.read_row(self.unit, table, row_id) is None:
+            records.create(self.unit, table, row | {table.primary_id: row_id})
+        else:
+            records.update(self.unit, table, row_id, row)
+            self.has(components.ROWS[table.name], row_id)
 
 
 def _solution(unit: Unit, package: Package) -> None:
@@ -91,22 +131,31 @@ def _named(unit: Unit, entity: Element) -> Table:
     return unit.schema.tables[name]
 
 
-def _table(unit: Unit, entity: Element, solution: str) -> None:
-    name = entity.get("Name", "").lower()
-    if name in unit.schema.tables:
-        if unit.schema.tables[name].custom and entity.find("LocalizedNames") is not None:
-            writes.update_table(unit, unit.schema.tables[name], translate.table_texts(entity))
-    elif entity.find("OwnershipTypeMask") is not None:
-        writes.create_table(unit, translate.table_body(entity), solution)
+def _table(holder: Holder, entity: Element) -> None:
+    unit, name = holder.unit, entity.get("Name", "").lower()
+    present = unit.schema.tables.get(name)
+    if present is None:
+        if entity.find("OwnershipTypeMask") is None:
+            _named(unit, entity)
+        writes.create_table(unit, translate.table_body(entity), holder.package.name)
+        return
+    if present.custom and entity.find("LocalizedNames") is not None:
+        writes.update_table(unit, present, translate.table_texts(entity))
+    listed = {
+        root.get("schemaName", "").lower(): root.get("behavior") for root in holder.package.roots if root["type"] == "1"
+    }
+    behavior = int(listed.get(name) or components.LISTED)
+    if present.custom:
+        holder.has(components.TABLE, present.id, behavior)
     else:
-        _named(unit, entity)
+        components.add(unit, holder.package.name, components.TABLE, present.id, behavior)
 
 
-def _column(unit: Unit, table: Table, attribute: Element, solution: str) -> None:
+def _column(holder: Holder, table: Table, attribute: Element) -> None:
     body, name = translate.column_body(attribute), translate.logical_name(attribute)
     found = table.columns.get(name)
     if found is None:
-        writes.create_column(unit, table, body, solution)
+        writes.create_column(holder.unit, table, body, holder.package.name)
         return
     if found.type != body["AttributeType"]:
         raise Fault(
@@ -115,11 +164,12 @@ def _column(unit: Unit, table: Table, attribute: Element, solution: str) -> None
             f"Attribute {name} of {table.name} is a {found.type} in this system but a {body['AttributeType']} in the import.",
         )
     body.pop("OptionSet", None)
-    writes.update_column(unit, table, found, body)
-    _more_options(unit, table, attribute)
+    writes.update_column(holder.unit, table, found, body)
+    holder.has(components.COLUMN, found.id)
+    _more_options(holder, table, attribute)
 
 
-def _more_options(unit: Unit, table: Table, attribute: Element) -> None:
+def _more_options(holder: Holder, table: Table, attribute: Element) -> None:
     """Options that are missing; labels of those that are there follow the package only on columns of the package."""
     column = table.columns.get(translate.logical_name(attribute))
     if column is None or text(attribute, "Type") != "picklist":
@@ -129,15 +179,22 @@ def _more_options(unit: Unit, table: Table, attribute: Element) -> None:
         present = next((each for each in column.options if each.value == option["Value"]), None)
         if present is None:
             column.options.append(Option(option["Value"], words))
-        elif column.custom:
-            present.label = words
-    unit.env.save(table)
+            holder.puts_on("option", f"{table.name}/{column.name}/{option['Value']}", words, new=True)
+        else:
+            present.label = words if column.custom else present.label
+            holder.puts_on("option", f"{table.name}/{column.name}/{option['Value']}", words, new=False)
+    holder.unit.env.save(table)
 
 
-def _lookup(unit: Unit, child: str, kind: str, body: dict[str, Any], solution: str) -> None:
-    if body["Lookup"]["SchemaName"].lower() in unit.schema.tables[child].columns:
-        return
-    if kind == "Lookup":
+def _lookup(holder: Holder, child: str, kind: str, body: dict[str, Any]) -> None:
+    unit, solution = holder.unit, holder.package.name
+    column = unit.schema.tables[child].columns.get(body["Lookup"]["SchemaName"].lower())
+    if column is not None:
+        holder.has(components.COLUMN, column.id)
+        for relation in unit.schema.relationships.values():
+            if relation.referencing == child and relation.attribute == column.name:
+                holder.has(components.RELATIONSHIP, relation.id)
+    elif kind == "Lookup":
         writes.create_relationship(unit, body, solution)
     elif kind == "Customer":
         writes.create_customer(unit, body, solution)
@@ -145,15 +202,14 @@ def _lookup(unit: Unit, child: str, kind: str, body: dict[str, Any], solution: s
         writes.create_polymorphic(unit, body, solution)
 
 
-def _put(unit: Unit, table: Table, row_id: str, row: dict[str, Any]) -> None:
-    if records.read_row(unit, table, row_id) is None:
-        records.create(unit, table, row | {table.primary_id: row_id})
-    else:
-        records.update(unit, table, row_id, row)
-
-
 def _guid(value: str | None) -> str:
     return (value or "").strip().strip("{}").lower()
+
+
+def _held(element: Element) -> Element:
+    holder = Element("holder")
+    holder.append(element)
+    return holder
 
 
 def _inner(element: Element | None) -> str:
@@ -269,9 +325,9 @@ def _is_difference(form: Element) -> bool:
     return any(node.get("solutionaction") for node in form.iter())
 
 
-def _merge_forms(unit: Unit, entity: Element) -> None:
+def _merge_forms(holder: Holder, entity: Element) -> None:
     """Added tabs of a managed difference go at the end of the form they name, if the environment has it."""
-    table = unit.schema.tables["systemform"]
+    unit, table = holder.unit, holder.unit.schema.tables["systemform"]
     for form in entity.iter("systemform"):
         row_id = _guid(text(form, "formid"))
         present = records.read_row(unit, table, row_id) if _is_difference(form) else None
@@ -279,13 +335,18 @@ def _merge_forms(unit: Unit, entity: Element) -> None:
             continue
         merged = fromstring(present["formxml"])
         tabs = merged.find("tabs")
+        if tabs is None:
+            continue
         for tab in form.iter("tab"):
-            if tabs is not None and all(each.get("name") != tab.get("name") for each in tabs):
+            new = all(each.get("name") != tab.get("name") for each in tabs)
+            if new:
                 tabs.append(tab)
+            holder.puts_on("tab", f"{row_id}/{tab.get('name')}", "", new=new)
         records.update(unit, table, row_id, {"formxml": tostring(merged, encoding="unicode")})
 
 
-def _roles(unit: Unit, customizations: Element) -> None:
+def _roles(holder: Holder, customizations: Element) -> None:
+    unit = holder.unit
     run = unit.connection.execute
     (unit_id,) = run("SELECT businessunitid FROM businessunit WHERE parentbusinessunitid IS NULL").fetchone()
     known = {name.lower(): row_id for row_id, name in run("SELECT privilegeid, name FROM privilege")}
@@ -293,7 +354,7 @@ def _roles(unit: Unit, customizations: Element) -> None:
     for role in customizations.findall("Roles/Role"):
         row_id = _guid(role.get("id"))
         row = {"name": role.get("name"), "businessunitid@odata.bind": f"/businessunits({unit_id})"}
-        _put(unit, table, row_id, row if records.read_row(unit, table, row_id) is None else {"name": role.get("name")})
+        holder.put(table, row_id, row if records.read_row(unit, table, row_id) is None else {"name": role.get("name")})
         run("DELETE FROM roleprivileges WHERE roleid = ?", (row_id,))
         for right in role.iter("RolePrivilege"):
             name, depth = right.get("name", ""), _DEPTHS.get(right.get("level", ""))
