@@ -99,7 +99,7 @@ def _readable(reading: Reading) -> tuple[Terms, list[Problem]]:
             try:
                 read(row)
             except Unusable as error:
-                incomplete.append(Problem(f"{error.field} is empty", (_path(table, row),), severe=True))
+                incomplete.append(Problem(f"the column {error.field} is empty", (_path(table, row),), severe=True))
     return (Terms((), ()) if incomplete else reading.draft()), incomplete
 
 

@@ -10,6 +10,7 @@ from connector.dataverse import DataverseClient
 from connector.identity import derived_id
 from connector.listening import Listener
 from connector.processing import Processor
+from connector.publishing import Publisher
 from connector.rows.programs import Programs
 from connector.store import Store
 from dataverse_schema.deploy import Choices, deploy
@@ -45,7 +46,8 @@ class Office:
         self._install(program)
         self.now = clock
         self.sent: list[Change] = []
-        self.listener = Listener(self.client, self.sent.extend, clock)
+        self.publisher = Publisher(self.client, program, clock)
+        self.listener = Listener(self.client, self.sent.extend, clock, self.publisher.look)
         self.processor = Processor(Store(self.client, clock), Programs(self.client, program), self.sent.extend, clock)
 
     def client_of(self, application_id: str) -> DataverseClient:

@@ -69,7 +69,7 @@ def first_day(published_at: datetime) -> date:
 def rules_in_force(versions: Sequence[Published]) -> tuple[EarnRule, ...]:
     """Earn rules by the day on which each comes into force; edited ones are named apart by their revision."""
     found: list[EarnRule] = []
-    for begins, ends, chains in _reigns(versions, lambda terms: terms.rules, lambda rule: rule.version):
+    for begins, ends, chains in _reigns(_named(versions), lambda terms: terms.rules, lambda rule: rule.version):
         known = sorted((rule for chain in chains for rule in chain), key=lambda rule: (rule.valid_from, rule.version))
         for index, rule in enumerate(known):
             until = known[index + 1].valid_from if index + 1 < len(known) else date.max
@@ -116,21 +116,30 @@ def _reigns[R: (EarnRule, Tier)](
         ruling = [other for other in ruling if other.begins < published.begins] + [published]
     chains: dict[Hashable, list[R]] = {}
     for index, published in enumerate(ruling):
-        chains = {key(row): _revised(chains.get(key(row), []), row, published) for row in rows_of(published.terms)}
+        chains = {
+            key(row): _revised(chains.get(key(row), []), row, published.begins) for row in rows_of(published.terms)
+        }
         ends = ruling[index + 1].begins if index + 1 < len(ruling) else date.max
         yield published.begins, ends, list(chains.values())
 
 
-def _revised[R: (EarnRule, Tier)](chain: list[R], row: R, published: Published) -> list[R]:
-    if chain and _content(chain[-1]) == _content(row):
+def _revised[R: (EarnRule, Tier)](chain: list[R], row: R, begins: date) -> list[R]:
+    if chain and chain[-1] == row:
         return chain
-    if chain and isinstance(row, EarnRule):
-        row = replace(row, revision=published.version)
-    return [older for older in chain if published.begins < row.valid_from > older.valid_from] + [row]
+    return [older for older in chain if begins < row.valid_from > older.valid_from] + [row]
 
 
-def _content(row: EarnRule | Tier) -> EarnRule | Tier:
-    return replace(row, revision=0) if isinstance(row, EarnRule) else row
+def _named(versions: Iterable[Published]) -> list[Published]:
+    """The versions with their earn rules named apart."""
+    found, last = [], dict[int, EarnRule]()
+    for published in versions:
+        for rule in published.terms.rules:
+            before = last.get(rule.version)
+            if before is None or replace(before, revision=0) != rule:
+                last[rule.version] = replace(rule, revision=published.version) if before else rule
+        rules = tuple(last[rule.version] for rule in published.terms.rules)
+        found.append(replace(published, terms=replace(published.terms, rules=rules)))
+    return found
 
 
 def _changed(old: EarnRule | Tier, new: EarnRule | Tier) -> Iterator[str]:

@@ -33,7 +33,7 @@ def versions(*terms: tuple[date, Terms]) -> list[Published]:
 
 def rate(found: Program, day: date) -> Decimal | None:
     rule = found.rule_on(day)
-    return rule and rule.points_per_unit
+    return rule.points_per_unit if rule else None
 
 
 def test_terms_survive_their_text() -> None:
@@ -88,7 +88,7 @@ def test_tiers_keep_their_conditions_on_days_that_are_past() -> None:
     dearer = replace(TERMS, tiers=(BASE, replace(GOLD, minimum_spend=Decimal(2000))))
     found = program(*versions((date.min, TERMS), (JUNE, dearer)))
     before, after = found.tier("GOLD", JUNE - timedelta(days=1)), found.tier("GOLD", JUNE)
-    assert (before.minimum_spend, after.minimum_spend) == (1000, 2000)
+    assert (before.minimum_spend, after.minimum_spend) == (Decimal(1000), Decimal(2000))
 
 
 def test_a_tier_may_change_on_a_day_of_its_own_and_a_deleted_one_goes_with_its_version() -> None:
