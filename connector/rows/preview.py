@@ -29,7 +29,6 @@ def ledger_preview(
             {
                 "kind": entry.kind.value,
                 "points": entry.points,
-                "pending": sum(entry.moved.pending.values()),
                 "cause": entry.cause,
             }
             for entry in appended[:_LISTED]

@@ -36,12 +36,15 @@ class Metadata:
     def table(self, name: str, person: Person) -> Json:
         """What the browser needs to show rows of a table; LookupError if there is no such table."""
         words = self._table(name)
-        labels = self._labels(name)
+        columns = self._columns(name)
+        schema = words["schema"].lower()
         return words | {
-            "labels": labels,
+            "labels": {column: about["title"] for column, about in columns.items()},
+            "columns": columns,
             "views": self._views(name),
             "form": self._form(name),
             "commands": self._commands(name, person),
+            "may": {verb: f"prv{verb}{schema}" in person.privileges for verb in ("create", "write")},
         }
 
     def _areas(self, app: str, person: Person) -> list[Json]:
@@ -85,11 +88,22 @@ class Metadata:
             }
         return self._words[name]
 
-    def _labels(self, name: str) -> dict[str, str]:
-        rows = self._api.rows(
-            f"EntityDefinitions(LogicalName={text(name)})/Attributes?$select=LogicalName,DisplayName,AttributeType"
-        )
-        return {row["LogicalName"]: _label(row["DisplayName"]) or row["LogicalName"] for row in rows}
+    def _columns(self, name: str) -> dict[str, Json]:
+        """What a form needs to know of each column: title, type, limits, choices, and where a lookup leads."""
+        path = f"EntityDefinitions(LogicalName={text(name)})"
+        columns = {row["LogicalName"]: _column(row) for row in self._api.rows(f"{path}/Attributes")}
+        for kind in ("Picklist", "Boolean", "State", "Status"):
+            cast = f"{path}/Attributes/Microsoft.Dynamics.CRM.{kind}AttributeMetadata"
+            for row in self._api.rows(f"{cast}?$select=LogicalName&$expand=OptionSet"):
+                columns[row["LogicalName"]]["options"] = _options(row["OptionSet"])
+        ends = "ReferencingAttribute,ReferencedEntity,ReferencingEntityNavigationPropertyName"
+        for end in self._api.rows(f"{path}/ManyToOneRelationships?$select={ends}"):
+            lookup = columns.get(end["ReferencingAttribute"])
+            if lookup is not None:
+                lookup.setdefault("targets", {})[end["ReferencedEntity"]] = end[
+                    "ReferencingEntityNavigationPropertyName"
+                ]
+        return columns
 
     def _views(self, name: str) -> list[Json]:
         rows = self._api.rows(
@@ -109,17 +123,23 @@ class Metadata:
             for row in rows
         ]
 
-    def _form(self, name: str) -> list[Json]:
+    def _form(self, name: str) -> Json:
+        """The main form: tabs, the scripts it loads, and which of their functions hear which event."""
         rows = self._api.rows(
             f"systemforms?$select=formxml&$filter=objecttypecode eq {text(name)} and type eq {_MAIN} and "
             "formactivationstate eq 1"
         )
-        if not rows:
-            return []
-        return [
-            {"title": _description(tab), "sections": [_section(section) for section in tab.iter("section")]}
-            for tab in fromstring(rows[0]["formxml"]).iter("tab")
-        ]
+        form = fromstring(rows[0]["formxml"]) if rows else fromstring("<form/>")
+        return {
+            "tabs": [
+                {"title": _description(tab), "sections": [_section(section) for section in tab.iter("section")]}
+                for tab in form.iter("tab")
+            ],
+            "libraries": [library.get("name", "") for library in form.iterfind("formLibraries/Library")],
+            "handlers": [
+                _handler(event, handler) for event in form.iterfind("events/event") for handler in event.iter("Handler")
+            ],
+        }
 
     def _commands(self, name: str, person: Person) -> list[Json]:
         if _COMMAND_PRIVILEGE not in person.privileges:
@@ -168,7 +188,38 @@ def _cell(cell: Element) -> Json | None:
             "view": (control.findtext("parameters/ViewId") or "").strip("{}").lower(),
             "relationship": control.findtext("parameters/RelationshipName"),
         }
-    return {"kind": "field", "name": control.get("datafieldname"), "title": _description(cell)}
+    name, locked = control.get("datafieldname"), control.get("disabled") == "true"
+    return {"kind": "field", "name": name, "title": _description(cell), "locked": locked}
+
+
+def _handler(event: Element, handler: Element) -> Json:
+    return {
+        "event": event.get("name", "").lower(),
+        "column": event.get("attribute", ""),
+        "function": handler.get("functionName", ""),
+        "enabled": handler.get("enabled") == "true",
+        "context": handler.get("passExecutionContext") == "true",
+        "parameters": handler.get("parameters", ""),
+    }
+
+
+def _column(row: Json) -> Json:
+    limits = {"length": "MaxLength", "minimum": "MinValue", "maximum": "MaxValue", "precision": "Precision"}
+    behavior = row.get("DateTimeBehavior") or {}
+    return {
+        "title": _label(row["DisplayName"]) or row["LogicalName"],
+        "type": row["AttributeType"],
+        "required": row["RequiredLevel"]["Value"] in ("ApplicationRequired", "SystemRequired"),
+        "create": row["IsValidForCreate"],
+        "update": row["IsValidForUpdate"],
+        "date_only": behavior.get("Value") == "DateOnly",
+    } | {name: row[key] for name, key in limits.items() if row.get(key) is not None}
+
+
+def _options(option_set: Json) -> list[Json]:
+    both = [option_set.get("FalseOption"), option_set.get("TrueOption")]
+    options = option_set.get("Options") or [option for option in both if option]
+    return [{"value": option["Value"], "title": _label(option["Label"])} for option in options]
 
 
 def _title(element: Element) -> str:

@@ -8,10 +8,11 @@
   const PAGE = 50;
   const LOOK_AGAIN = 10000;
   const COLUMNS = "loy_name,loy_outcome,loy_operation,loy_reasonclass,loy_field,loy_message,loy_nextstep,loy_customerkey," +
-    "loy_recordtable,loy_recordid,loy_correlationid,loy_points,loy_attempt,loy_durationms,loy_change,loy_resume,loy_occurredon";
+    "loy_recordtable,loy_recordid,loy_correlationid,loy_points,loy_attempt,loy_durationms,loy_change,loy_said,loy_resume,loy_check,loy_occurredon";
+  const ANSWER = "loy_outcome,loy_resume,loy_check,loy_preview";
   const FIRST = 482100000;
-  const OUTCOMES = ["applied", "nothing", "rejected", "parked", "failed", "resumed"];
-  const BADGES = { applied: "good", nothing: "quiet", rejected: "warn", parked: "bad", failed: "bad", resumed: "quiet" };
+  const OUTCOMES = ["applied", "nothing", "rejected", "parked", "dead"];
+  const BADGES = { applied: "good", nothing: "quiet", rejected: "warn", parked: "bad", dead: "bad" };
   const ATTENTION = "(loy_outcome eq 482100003 or loy_outcome eq 482100004)";
   const FILTERS = { "tab-attention": ATTENTION, "tab-rejected": "loy_outcome eq 482100002", "tab-all": "" };
 
@@ -29,8 +30,10 @@
 
   function outcome(row) { return OUTCOMES[row.loy_outcome - FIRST] || ""; }
 
-  // Only these can be sent again; a decided or applied change has nothing to resume.
-  function resumable(row) { return ["parked", "failed"].indexOf(outcome(row)) >= 0 && Boolean(row.loy_change); }
+  function stuck(row) { return ["parked", "dead"].indexOf(outcome(row)) >= 0; }
+
+  // A report or a message that could not be read has no change to send again.
+  function resumable(row) { return Boolean(row.loy_change && row.loy_recordid); }
 
   // Reading
 
@@ -84,9 +87,10 @@
 
   function rowOf(row) {
     const id = row.loy_integrationlogid;
-    const sentence = el("button", { type: "button", "class": "sentence", "data-id": id, "aria-expanded": "false", "aria-controls": "trace-" + id, text: row.loy_name });
+    const said = Loyalty.said.ofLog(row, texts, format);
+    const sentence = el("button", { type: "button", "class": "sentence", "data-id": id, "aria-expanded": "false", "aria-controls": "trace-" + id, text: said.message });
     sentence.addEventListener("click", function () { unfold(sentence); });
-    const box = el("input", { type: "checkbox", disabled: !resumable(row), "aria-label": say("log.choose", { sentence: row.loy_name }) });
+    const box = el("input", { type: "checkbox", disabled: !resumable(row), "aria-label": say("log.choose", { sentence: said.message }) });
     box.checked = chosen.has(id);
     box.addEventListener("change", function () {
       if (box.checked) { chosen.add(id); } else { chosen.delete(id); }
@@ -97,9 +101,9 @@
       el("tr", { "data-id": id }, [
         el("td", {}, [box]),
         el("td", { "class": "when", text: format.instant(row.loy_occurredon) }),
-        el("td", { "class": "what" }, [sentence, row.loy_nextstep ? el("span", { "class": "next", text: row.loy_nextstep }) : null]),
+        el("td", { "class": "what" }, [sentence, said.next ? el("span", { "class": "next", text: said.next }) : null]),
         el("td", { "class": "state" }, [el("span", { "class": "badge " + (BADGES[outcome(row)] || "quiet"),
-          text: row.loy_resume ? say("outcome.sending", {}) : say("outcome." + outcome(row), {}) })]),
+          text: row.loy_resume ? say("outcome.sending", {}) : row.loy_check ? say("outcome.checking", {}) : say("outcome." + outcome(row), {}) })]),
         el("td", { "class": "number took", text: took })
       ]),
       el("tr", { id: "trace-" + id, hidden: true }, [el("td", { colspan: "5", "class": "wide" })])
@@ -128,6 +132,7 @@
     const possible = rows.filter(resumable).length;
     byId("chosen").textContent = count ? say("log.chosen", { n: count }) : "";
     byId("check").disabled = byId("resume").disabled = busy || !count;
+    byId("resume").textContent = say(chosenRows().every(stuck) ? "log.resume" : "log.replay", {});
     byId("every").disabled = !possible;
     byId("every").checked = possible > 0 && count === possible;
     byId("every").indeterminate = count > 0 && count < possible;
@@ -156,41 +161,27 @@
   }
 
   async function check(selected) {
-    const found = await Loyalty.resume.each(selected, Loyalty.resume.look, function (n) { notice(say("log.checking", { n: n, all: selected.length })); });
-    notice("");
-    const bodies = found.map(function (finding) {
-      const record = finding.record;
-      const now = record && record.found
-        ? Loyalty.record.columns[finding.log.loy_recordtable][1].split(",").map(function (column) { return Loyalty.record.shown(record.row, column); }).filter(Boolean).join(" · ")
-        : "-";
-      return [finding.log.loy_name, now, format.signed(finding.booked), say("finding." + finding.state, {})];
-    });
-    const node = byId("findings");
-    dom.put(node, [
-      el("h2", { id: "findings-title", tabindex: "-1", text: say("finding.title", {}) }),
-      el("p", { "class": "hint", text: say("finding.about", {}) }),
-      dom.table(say("finding.title", {}), [say("log.happened", {}), say("finding.now", {}), say("finding.booked", {}), say("finding.would", {})], bodies, [2])
-    ]);
-    node.hidden = false;
+    byId("findings").hidden = true;
+    const result = await Loyalty.resume.ask(selected, "loy_check", ANSWER, function (n) { notice(say("log.checking", { n: n, all: selected.length })); });
+    notice(result.waiting ? say("log.unanswered", { n: result.waiting }) : "", "warning");
+    dom.put(byId("findings"), Loyalty.findings(selected, result.rows, texts, format));
+    byId("findings").hidden = false;
     byId("findings-title").focus();
   }
 
   async function resume(selected) {
     byId("findings").hidden = true;
-    const problems = (await Loyalty.resume.each(selected, Loyalty.resume.resume, function (n) {
-      notice(say("log.sending", { n: n, all: selected.length }));
-    })).filter(Boolean);
+    const result = await Loyalty.resume.ask(selected, "loy_resume", ANSWER, function (n) { notice(say("log.sending", { n: n, all: selected.length })); });
     chosen.clear();
-    const result = await Loyalty.resume.outcome(problems.length ? [] : selected, "loy_outcome,loy_resume,loy_name");
     await Promise.all([load(), countAttention()]);
-    if (problems.length) {
-      fail(problems[0]);
-      return;
-    }
-    const states = selected.map(function (row) { return outcome(result.rows[row.loy_integrationlogid]); });
-    const still = states.filter(function (state) { return state === "parked" || state === "failed"; }).length;
-    const done = selected.length - still;
-    notice([done ? say("log.done", { n: done }) : "", result.waiting ? say("log.waiting", { n: result.waiting }) : still ? say("log.stillParked", { n: still }) : ""].filter(Boolean).join(" "), still ? "warning" : "good");
+    const answered = selected.map(function (row) { return result.rows[row.loy_integrationlogid]; }).filter(function (row) { return !row.loy_resume; });
+    const still = answered.filter(stuck).length;
+    const done = answered.length - still;
+    notice([
+      done ? say("log.done", { n: done }) : "",
+      still ? say("log.stillParked", { n: still }) : "",
+      result.waiting ? say("log.waiting", { n: result.waiting }) : ""
+    ].filter(Boolean).join(" "), still || result.waiting ? "warning" : "good");
   }
 
   async function lookAgain() {

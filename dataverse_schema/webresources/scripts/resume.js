@@ -1,33 +1,10 @@
 "use strict";
 
-// Sending parked changes again: first a look at what Resume would find, then one change after another, then their outcome.
+// Asking the connector about rows of the log: Check (what would happen now?) and Resume (do it). Both are a mark on the row, whose
+// update is an event like any other; the connector takes the mark off when it has answered.
 (function (Loyalty) {
   const AT_ONCE = 4;
-  const POLLS = [400, 600, 800, 1200, 2000, 3000, 4000, 5000];
-
-  // {log, state: gone | changed | same | unknown, record, booked}: has anything changed since the change was parked?
-  async function look(log) {
-    const record = await Loyalty.record.read(log);
-    const cause = Loyalty.causeOf(log);
-    const page = await Loyalty.webApi.read("loy_entries?$select=loy_points&$filter=loy_cause eq '" + cause.replace(/'/g, "''") + "'");
-    const booked = page.value.reduce(function (sum, entry) { return sum + entry.loy_points; }, 0);
-    let state = "unknown";
-    if (record && record.found === false) {
-      state = "gone";
-    } else if (record && record.found) {
-      state = record.row.modifiedon > log.loy_occurredon || await rulesChanged(log.loy_occurredon) ? "changed" : "same";
-    }
-    return { log: log, state: state, record: record, booked: booked };
-  }
-
-  // Programme, tiers and earn rules decide as well.
-  async function rulesChanged(since) {
-    const after = "?$select=modifiedon&$top=1&$filter=modifiedon gt " + since;
-    const pages = await Promise.all(["loy_programs", "loy_tiers", "loy_earnrules"].map(function (set) {
-      return Loyalty.webApi.read(set + after);
-    }));
-    return pages.some(function (page) { return page.value.length > 0; });
-  }
+  const POLLS = [300, 300, 400, 600, 800, 1200, 2000, 3000, 4000, 5000];
 
   // `work(item)` for all, a few at a time, in order; `done(count)` after each.
   async function each(items, work, done) {
@@ -47,30 +24,26 @@
     return results;
   }
 
-  // Null, or the Problem of a row that could not be resumed.
-  async function resume(log) {
-    try {
-      await Loyalty.webApi.update("loy_integrationlogs(" + log.loy_integrationlogid + ")", { loy_resume: true });
-      return null;
-    } catch (error) {
-      return error;
-    }
-  }
+  function pathOf(log) { return "loy_integrationlogs(" + log.loy_integrationlogid + ")"; }
 
-  // How many of the rows still wait when the connector has had its time; their new rows by id.
-  async function outcome(logs, columns) {
+  // Puts the mark (`loy_check` or `loy_resume`) on all rows and waits until the connector has taken it off, as long as it may take.
+  // {rows: the new rows by id, waiting: how many still have the mark}; the first Problem when a row cannot be marked.
+  async function ask(logs, mark, columns, done) {
+    await each(logs, function (log) {
+      const change = {};
+      change[mark] = true;
+      return Loyalty.webApi.update(pathOf(log), change);
+    }, done);
     const rows = {};
-    let waiting = logs.map(function (log) { return log.loy_integrationlogid; });
+    let waiting = logs;
     for (let attempt = 0; waiting.length && attempt < POLLS.length; attempt += 1) {
       await Loyalty.pause(POLLS[attempt]);
-      const found = await each(waiting, function (id) {
-        return Loyalty.webApi.read("loy_integrationlogs(" + id + ")?$select=" + columns);
-      }, function () { /* no progress to show */ });
+      const found = await each(waiting, function (log) { return Loyalty.webApi.read(pathOf(log) + "?$select=" + columns); }, function () { /* no progress to show */ });
       found.forEach(function (row) { rows[row.loy_integrationlogid] = row; });
-      waiting = waiting.filter(function (id) { return rows[id].loy_resume; });
+      waiting = waiting.filter(function (log) { return rows[log.loy_integrationlogid][mark]; });
     }
-    return { waiting: waiting.length, rows: rows };
+    return { rows: rows, waiting: waiting.length };
   }
 
-  Loyalty.resume = { look: look, each: each, resume: resume, outcome: outcome };
+  Loyalty.resume = { ask: ask };
 }(window.Loyalty = window.Loyalty || {}));

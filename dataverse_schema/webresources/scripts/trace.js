@@ -3,7 +3,7 @@
 // A row of the log unfolded: what happened, what to do, and the way from the event to the entries of the ledger.
 (function (Loyalty) {
   const el = Loyalty.dom.el;
-  const COLUMNS = "loy_name,loy_outcome,loy_occurredon,loy_durationms,loy_attempt";
+  const COLUMNS = "loy_name,loy_message,loy_nextstep,loy_said,loy_outcome,loy_occurredon,loy_durationms,loy_attempt";
   const ENTRY = "loy_sequence,loy_kind,loy_points,loy_occurredon,loy_explanation,loy_movements";
 
   function change(log) {
@@ -26,7 +26,7 @@
       Loyalty.webApi.read("loy_entries?$select=" + ENTRY + "&$filter=loy_cause eq " + quoted(causeOf(log)) + "&$orderby=loy_sequence asc&$top=50")
     ]);
     return el("div", { "class": "trace" }, [
-      facts(log, answers[0], say, format),
+      facts(log, answers[0], Loyalty.said.ofLog(log, texts, format), say, format),
       el("h2", { text: say("trace.way", {}) }),
       el("ol", {}, [el("li", { text: say("trace.event", { cause: change(log).cause || "-" }) })]
         .concat(answers[1].value.map(function (row) { return step(row, texts, format); }))
@@ -36,13 +36,13 @@
     ]);
   }
 
-  function facts(log, record, say, format) {
+  function facts(log, record, said, say, format) {
     const name = log.loy_recordtable && log.loy_recordid ? Loyalty.record.link(log.loy_recordtable, log.loy_recordid,
       record && record.found ? record.row.name || record.row.loy_name || log.loy_recordid : log.loy_recordid) : "-";
     const customer = (log.loy_customerkey || "").split(":");
     return Loyalty.dom.facts([
-      [say("trace.message", {}), log.loy_message || log.loy_name || ""],
-      log.loy_nextstep ? [say("trace.nextStep", {}), log.loy_nextstep] : null,
+      [say("trace.message", {}), said.message],
+      said.next ? [say("trace.nextStep", {}), said.next] : null,
       log.loy_field ? [say("trace.field", {}), log.loy_field] : null,
       [say("trace.record", {}), name],
       customer.length === 2 ? [say("fact.customer", {}), Loyalty.record.link(customer[0], customer[1], log.loy_customerkey)] : null,
@@ -52,7 +52,7 @@
   }
 
   function step(row, texts, format) {
-    return el("li", { text: texts.say("trace.step", { time: format.time(row.loy_occurredon), sentence: row.loy_name,
+    return el("li", { text: texts.say("trace.step", { time: format.time(row.loy_occurredon), sentence: Loyalty.said.ofLog(row, texts, format).message,
       ms: row.loy_durationms || 0, attempt: row.loy_attempt || 1 }) });
   }
 

@@ -8,9 +8,10 @@ const HEADERS = {
   Prefer: 'odata.include-annotations="*"',
 };
 
-/** A call of the Web API; raises Error with the server's message. */
-export async function call(path, options = {}) {
-  const answer = await fetch(`/api/data/v9.2/${path}`, { headers: HEADERS, ...options });
+/** A call of the Web API; raises Error with the server's message. `match`: only a row that exists is changed. */
+export async function call(path, { match, ...options } = {}) {
+  const headers = match ? { ...HEADERS, "If-Match": match } : HEADERS;
+  const answer = await fetch(`/api/data/v9.2/${path}`, { headers, ...options });
   if (answer.status === 401) {
     location.href = "/signin";
   }

@@ -3,7 +3,8 @@ import { byId, el } from "./dom.js";
 import { formOf, readRow } from "./form.js";
 import { gridOf } from "./grid.js";
 import { say } from "./dialog.js";
-import { formContext, installXrm } from "./xrm.js";
+import { FormModel } from "./model.js";
+import { installXrm } from "./xrm.js";
 
 const query = new URLSearchParams(location.search);
 const me = await (await fetch("/shell/me")).json();
@@ -38,18 +39,60 @@ async function list(name) {
   const views = el("select", { "aria-label": "View", onchange: (event) => {
     location.href = `/main.aspx?pagetype=entitylist&etn=${name}&viewid=${event.target.value}`;
   } }, ...words.views.map((view) => el("option", { value: view.id, ...(view.id === chosen ? { selected: "" } : {}) }, view.name)));
-  return [bar(el("button", { type: "button", onclick: () => location.reload() }, "Refresh")),
+  const make = words.may.create && words.form.tabs.length
+    ? el("button", { type: "button", onclick: () => { location.href = `/main.aspx?pagetype=entityrecord&etn=${name}`; } }, "New")
+    : null;
+  return [bar(make, el("button", { type: "button", onclick: () => location.reload() }, "Refresh")),
     el("div", { class: "title" }, el("h1", {}, words.plural), views), await gridOf(name, words.set, chosen)];
 }
 
 async function record(name, id) {
   const { words, row } = await readRow(name, id);
-  const context = formContext(words, row, show);
-  const commands = await Promise.all(words.commands.map((command) => commandButton(command, context)));
+  const notices = el("div", { id: "notices" });
+  const mark = el("span", { class: "soft", role: "status" });
+  const saving = el("button", { type: "button", onclick: () => save(model, saving) }, "Save");
+  const model = new FormModel(words, row, {
+    setOf: async (target) => (await table(target)).set,
+    show: open,
+    notify: (notes) => notices.replaceChildren(...notes.map(noteOf)),
+    dirty: (flag) => { mark.textContent = flag ? "Unsaved changes" : ""; },
+  });
+  const form = await formOf(model, me, urls);
+  const editable = [...model.controls.values()].some((control) => !control.getDisabled());
+  await Promise.all(words.form.libraries.map((library) => script(urls.webResourceUrl(library))));
+  const commands = id ? await Promise.all(words.commands.map((command) => commandButton(command, model.context))) : [];
+  model.bind(words.form.handlers);
+  await model.load();
   document.title = `${row[words.primary] ?? words.title} · Dynamics (local stand-in)`;
-  return [bar(el("button", { type: "button", onclick: show }, "Refresh"), ...commands),
-    el("div", { class: "title" }, el("h1", {}, row[words.primary] || words.title), el("span", { class: "soft" }, words.title)),
-    ...await formOf(words, row, me, urls)];
+  return [bar(editable ? saving : null, el("button", { type: "button", onclick: show }, "Refresh"), ...commands), notices,
+    el("div", { class: "title" }, el("h1", {}, row[words.primary] || (id ? words.title : `New ${words.title}`)), el("span", { class: "soft" }, words.title), mark),
+    ...form];
+}
+
+const LEVELS = { ERROR: "problem", WARNING: "warning", INFO: "info" };
+
+function noteOf(note) {
+  return el("p", { class: LEVELS[note.level] ?? "info", role: note.level === "ERROR" ? "alert" : "status" }, note.text);
+}
+
+async function save(model, button) {
+  button.disabled = true;
+  try {
+    if (await model.save()) {
+      await open(model.id);
+    }
+  } finally {
+    button.disabled = false;
+  }
+}
+
+/** The same record again, as it is now; after the first save under its own address. */
+async function open(id) {
+  if (id && !query.get("id")) {
+    query.set("id", id);
+    history.replaceState(null, "", `/main.aspx?${query}`);
+  }
+  await show();
 }
 
 async function commandButton(command, context) {
@@ -76,7 +119,7 @@ function page(name) {
 
 async function content() {
   switch (query.get("pagetype")) {
-    case "entityrecord": return record(query.get("etn"), query.get("id").replace(/[{}]/g, ""));
+    case "entityrecord": return record(query.get("etn"), (query.get("id") ?? "").replace(/[{}]/g, ""));
     case "webresource": return page(query.get("webresourceName"));
     case "entitylist": return list(query.get("etn"));
     default: return list("account");

@@ -67,22 +67,3 @@ export function installXrm(me) {
   };
   return { webResourceUrl };
 }
-
-/** The form context that commands get. */
-export function formContext(words, row, refresh) {
-  const id = row[words.id];
-  return {
-    data: {
-      entity: {
-        getId: () => `{${id.toUpperCase()}}`,
-        getEntityName: () => words.name,
-        getPrimaryAttributeValue: () => row[words.primary],
-        getEntityReference: () => ({ entityType: words.name, id, name: row[words.primary] }),
-      },
-      refresh,
-      save: async () => undefined,
-    },
-    getAttribute: (name) => (name in row ? { getValue: () => row[name] } : null),
-    ui: { setFormNotification: () => true, clearFormNotification: () => true },
-  };
-}
