@@ -1,0 +1,123 @@
+"""What happened in the company, as the people know it: the only thing, beside the ledger's order, that the model is told."""
+
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    category: str
+    quantity: int
+    price: Decimal
+    discount: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """An invoice from a moment on. `status` is issued, paid, cancelled or deleted; `discount` is on the whole invoice."""
+
+    at: datetime
+    customer: str | None
+    status: str
+    lines: tuple[Line, ...]
+    discount: Decimal = Decimal(0)
+
+
+@dataclass(slots=True)
+class Invoice:
+    id: str
+    dated: datetime
+    versions: list[Version]
+
+    @property
+    def now(self) -> Version:
+        return self.versions[-1]
+
+
+@dataclass(slots=True)
+class Customer:
+    key: str
+    since: date
+    merged_into: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A redemption (`voids` empty), or the void of one. `id` is the row's, or the request id of a till."""
+
+    id: str
+    customer: str
+    points: int
+    voids: str = ""
+    till: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    id: str
+    customer: str
+    points: int
+    months: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A version of the earn rule; `made` is when it came into being."""
+
+    version: int
+    valid_from: date
+    rate: Decimal
+    excluded: frozenset[str]
+    made: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """`window`: lifetime, rolling or year; `months` for rolling."""
+
+    code: str
+    name: str
+    multiplier: Decimal = Decimal(1)
+    tenure: int = 0
+    spend: Decimal = Decimal(0)
+    points: int = 0
+    window: str = "lifetime"
+    months: int = 12
+
+
+@dataclass(slots=True)
+class Terms:
+    """The programme. `spendable` is issue, payment or days after payment; `period` day, month, quarter or year."""
+
+    tiers: tuple[Tier, ...]
+    rules: list[Rule]
+    spendable: str
+    days: int
+    lifetime: int
+    period: str
+    courtesy: int
+    minimum: int
+
+
+@dataclass(slots=True)
+class Book:
+    terms: Terms
+    customers: dict[str, Customer] = field(default_factory=dict)
+    invoices: dict[str, Invoice] = field(default_factory=dict)
+    wishes: dict[str, Wish] = field(default_factory=dict)
+    adjustments: dict[str, Adjustment] = field(default_factory=dict)
+    poisoned: set[str] = field(default_factory=set)  # records that must be parked, and texts nobody can read
+    diary: list[tuple[datetime, str, str]] = field(default_factory=list)  # when, which customer, what
+
+    def note(self, at: datetime, customer: str, what: str) -> None:
+        self.diary.append((at, customer, what))
+
+    def heir(self, customer: str) -> str:
+        while following := self.customers[customer].merged_into:
+            customer = following
+        return customer
+
+    @property
+    def alive(self) -> list[str]:
+        return [key for key, customer in self.customers.items() if customer.merged_into is None]

@@ -1,0 +1,274 @@
+"""What must hold when everything has come to rest. Reads the rows as they are and judges them by the model and the audit."""
+
+import json
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from benchmarks.chaos.facts import Book, Wish
+from benchmarks.chaos.model import Holding, Model, Step
+from connector.audit import Audit
+from connector.dataverse import DataverseClient
+from connector.rows.programs import read_program
+
+_CENT = Decimal("0.01")
+_FIRST = 482_100_000
+_KINDS = ("earn", "mature", "takeback", "redeem", "void", "expire", "adjust", "tier")
+_REQUESTED, _COMPLETED, _REJECTED, _VOIDED = range(_FIRST, _FIRST + 4)
+_PARKED = _FIRST + 3
+_ENTRY = (
+    "loy_sequence,loy_kind,loy_points,loy_cause,loy_idempotencykey,loy_occurredon,loy_movements,loy_explanation,"
+    "loy_ruleversion,createdon,_loy_membershipid_value"
+)
+type Row = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Verdict:
+    """`broken` are sentences by customer ('' for nobody's); `steps`, `model` and `messages` are for the trace."""
+
+    broken: list[tuple[str, str]] = field(default_factory=list)
+    steps: dict[str, list[Row]] = field(default_factory=dict)
+    holdings: dict[str, Holding] = field(default_factory=dict)
+    members: dict[str, Row] = field(default_factory=dict)
+    messages: dict[str, list[Row]] = field(default_factory=dict)
+    entries: int = 0
+
+
+class Laws:
+    def __init__(self, client: DataverseClient, program: str, book: Book, now: datetime) -> None:
+        self._client = client
+        self._program = program
+        self._book = book
+        self._now = now
+        self.verdict = Verdict()
+
+    def judge(self) -> Verdict:
+        """Everything; only what concerns the customers of the book, so that several companies may share an environment."""
+        self._read()
+        wishes = self._wishes()
+        model = Model(self._book, self._steps(), {row: wish for row, (wish, _) in wishes.items()}, self._now.date())
+        model.run()
+        self.verdict.holdings = model.holdings
+        self.verdict.broken += model.differences
+        for customer in self._book.customers:
+            self._membership(customer, model.holdings.get(customer, Holding()))
+        self._answers(wishes, model)
+        self._adjustments()
+        self._logs()
+        self._audit()
+        return self.verdict
+
+    # --- reading ---
+
+    def _all(self, path: str) -> list[Row]:
+        return [row for page in self._client.pages(path, max_page_size=2000) for row in page]
+
+    def _read(self) -> None:
+        keys = {}
+        for row in self._all("loy_memberships"):
+            if row["loy_customerkey"] in self._book.customers:
+                self.verdict.members[row["loy_customerkey"]] = row
+                keys[row["loy_membershipid"]] = row["loy_customerkey"]
+        found = defaultdict(list)
+        for row in self._all(f"loy_entries?$select={_ENTRY}&$orderby=loy_sequence,loy_entryid"):
+            if row["_loy_membershipid_value"] in keys:
+                found[keys[row["_loy_membershipid_value"]]].append(row)
+                self.verdict.entries += 1
+        self.verdict.steps = dict(found)
+        messages = defaultdict(list)
+        for row in self._all("loy_integrationlogs?$orderby=loy_occurredon,createdon"):
+            messages[row["loy_customerkey"] or ""].append(row)
+        self.verdict.messages = dict(messages)
+
+    def _steps(self) -> list[Step]:
+        steps = []
+        for customer, rows in self.verdict.steps.items():
+            for place, row in enumerate(rows, 1):
+                if row["loy_sequence"] != place:
+                    self._broken(customer, f"entry {place} is missing, or there are two")
+                kind, explained = _KINDS[row["loy_kind"] - _FIRST], json.loads(row["loy_explanation"] or "{}")
+                moved = json.loads(row["loy_movements"] or "{}").get("lots", {})
+                decided = row["createdon"] if kind in ("earn", "takeback", "mature") else row["loy_occurredon"]
+                spendable_on, version = explained.get("spendable_on"), row["loy_ruleversion"]
+                steps.append(
+                    Step(
+                        customer=customer,
+                        sequence=place,
+                        kind=kind,
+                        cause=row["loy_cause"],
+                        key=row["loy_idempotencykey"],
+                        points=row["loy_points"],
+                        on=date.fromisoformat(str(decided)[:10]),
+                        spendable_on=date.fromisoformat(spendable_on) if spendable_on else None,
+                        rule=int(version) if version else None,
+                        moved={date.fromisoformat(day): points for day, points in moved.items()},
+                    )
+                )
+        return steps
+
+    def _wishes(self) -> dict[str, tuple[Wish, Row]]:
+        """By the id of the row. Each wish must have become exactly one row, and each row must have been wished for."""
+        found, seen = {}, set()
+        for row in self._all("loy_redemptions"):
+            wish = self._book.wishes.get(row["loy_requestid"])
+            if wish is None:
+                continue
+            if wish.id in seen:
+                self._broken(wish.customer, f"redemption {wish.id} has become two rows")
+            seen.add(wish.id)
+            found[row["loy_redemptionid"]] = (wish, row)
+        for wish in self._book.wishes.values():
+            if wish.id not in seen:
+                self._broken(wish.customer, f"redemption {wish.id} was answered and has no row")
+        return found
+
+    # --- judging ---
+
+    def _membership(self, customer: str, model: Holding) -> None:
+        row, merged = self.verdict.members.get(customer), self._book.customers[customer].merged_into
+        if row is None:
+            if model != Holding(tier=model.tier):
+                self._broken(customer, "should have points and has no membership")
+            return
+        state = json.loads(row["loy_state"] or "{}")
+        told = {
+            "lots": {day.isoformat(): points for day, points in model.lots.items()},
+            "owed": model.owed,
+            "pending": model.pending,
+            "spend": {month: str(money.quantize(_CENT)) for month, money in model.spend.items()},
+            "earned": model.earned,
+            "tier": model.tier,
+        }
+        has = {
+            "lots": state.get("lots", {}),
+            "owed": state.get("owed", 0),
+            "pending": {document: points for document, (points, _) in state.get("pending", {}).items()},
+            "spend": {month: str(Decimal(money).quantize(_CENT)) for month, money in state.get("spend", {}).items()},
+            "earned": state.get("earned", {}),
+            "tier": state.get("tier", ""),
+        }
+        for name in told:
+            if merged and name == "tier":
+                continue
+            if has[name] != told[name]:
+                self._broken(customer, f"{name} should be {told[name]}, is {has[name]}")
+        if merged and any((model.lots, model.owed, model.pending, model.spend)):
+            self._broken(customer, f"was merged into {merged} and still has something")
+        table, _, row_id = customer.partition(":")
+        shown = self._client.get(f"{table}s({row_id})?$select=loy_pointsbalance,loy_pointspending,loy_tiername")
+        names = {tier.code: tier.name for tier in self._book.terms.tiers}
+        expected = (model.balance, sum(model.pending.values()), names[model.tier])
+        if not merged and (shown["loy_pointsbalance"], shown["loy_pointspending"], shown["loy_tiername"]) != expected:
+            self._broken(customer, f"its {table} should show {expected}, shows {shown}")
+
+    def _answers(self, wishes: dict[str, tuple[Wish, Row]], model: Model) -> None:
+        """Each wish has an answer, the answer fits the ledger, and a refusal was right at some moment."""
+        spent: Counter[str] = Counter()
+        voided: Counter[str] = Counter()
+        for customer in self._book.customers:
+            for row in self.verdict.steps.get(customer, []):
+                kind, cause = _KINDS[row["loy_kind"] - _FIRST], row["loy_cause"].partition(":")[2]
+                spent[cause] += kind == "redeem"
+                voided[cause] += kind == "void"
+        by_wish = {wish.id: row_id for row_id, (wish, _) in wishes.items()}
+        voids: Counter[str] = Counter()
+        for wish, row in wishes.values():
+            if wish.voids and row["loy_status"] == _COMPLETED:
+                voids[by_wish[wish.voids]] += 1
+        for row_id, (wish, row) in wishes.items():
+            status = row["loy_status"]
+            if status == _REQUESTED:
+                self._broken(wish.customer, f"redemption {row_id} was never answered")
+            elif wish.voids:
+                if status == _REJECTED and not (
+                    row["loy_reasoncode"] == "already_voided" and voids[by_wish[wish.voids]]
+                ):
+                    self._broken(wish.customer, f"void {row_id} was rejected: {row['loy_reason']}")
+                if spent[row_id] or voided[row_id]:
+                    self._broken(wish.customer, f"void {row_id} has entries of its own")
+            else:
+                wanted = (int(status in (_COMPLETED, _VOIDED)), int(status == _VOIDED))
+                if (spent[row_id], voided[row_id]) != wanted or voids[row_id] != wanted[1]:
+                    self._broken(
+                        wish.customer,
+                        f"redemption {row_id} has {spent[row_id]} entries, {voided[row_id]} voids, status {status}",
+                    )
+                if bool(row["loy_transactioncode"]) != bool(wanted[0]):
+                    self._broken(
+                        wish.customer, f"redemption {row_id} has code {row['loy_transactioncode']} and status {status}"
+                    )
+                if status == _REJECTED:
+                    self._refused(wish, row, model)
+        for row_id in (spent.keys() | voided.keys()) - wishes.keys():
+            if spent[row_id] or voided[row_id]:
+                self._broken("", f"there are entries of redemption {row_id}, which nobody asked for")
+
+    def _refused(self, wish: Wish, row: Row, model: Model) -> None:
+        minimum = self._book.terms.minimum
+        if wish.points < minimum:
+            right = row["loy_reasoncode"] == "below_minimum"
+        else:
+            on, after = date.fromisoformat(str(row["loy_decidedon"])[:10]), row["loy_balanceafter"]
+            right = row["loy_reasoncode"] == "insufficient_points" and after < wish.points
+            moments = [
+                Holding(lots=lots, owed=owed)
+                for who in self._line(wish.customer)
+                for _, owed, lots in model.prefixes[who]
+            ]
+            right = right and any(moment.available(on) == after for moment in [Holding(), *moments])
+        if not right:
+            self._broken(
+                wish.customer, f"redemption of {wish.points} was refused: {row['loy_reason']} It could not be so."
+            )
+
+    def _line(self, customer: str) -> list[str]:
+        """The customer and those they were merged into."""
+        line = [customer]
+        while following := self._book.customers[line[-1]].merged_into:
+            line.append(following)
+        return line
+
+    def _adjustments(self) -> None:
+        entries: Counter[str] = Counter()
+        for rows in self.verdict.steps.values():
+            for row in rows:
+                entries[row["loy_cause"]] += 1
+        for row in self._all("loy_adjustments"):
+            wanted = self._book.adjustments.get(row["loy_adjustmentid"])
+            if wanted is None:
+                continue
+            done = row["loy_status"] == _COMPLETED
+            if row["loy_status"] not in (_COMPLETED, _REJECTED) or entries[f"adjustment:{wanted.id}"] != int(done):
+                self._broken(
+                    wanted.customer,
+                    f"adjustment {wanted.id} has status {row['loy_status']} and {entries[f'adjustment:{wanted.id}']} entries",
+                )
+            if not done and wanted.points > 0:
+                self._broken(wanted.customer, f"adjustment {wanted.id} of {wanted.points:+} was refused")
+
+    def _logs(self) -> None:
+        """Parked is what was poisoned, all of it, and nothing else."""
+        parked = set()
+        for customer, rows in self.verdict.messages.items():
+            for row in rows:
+                if row["loy_outcome"] != _PARKED:
+                    continue
+                record = row["loy_recordid"] or row["loy_change"]
+                parked.add(record)
+                known = record in self._book.poisoned or (customer and customer not in self._book.customers)
+                if not known:
+                    self._broken(customer, f"parked: {row['loy_message']}")
+        for record in sorted(self._book.poisoned - parked):
+            self._broken("", f"{record} was poisoned and is not parked")
+
+    def _audit(self) -> None:
+        told: list[str] = []
+        Audit(self._client, read_program(self._client, self._program), self._now, told=told.append).run()
+        for violation in told:
+            self._broken("", f"audit: {violation}")
+
+    def _broken(self, customer: str, sentence: str) -> None:
+        self.verdict.broken.append((customer, sentence))

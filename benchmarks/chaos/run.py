@@ -1,0 +1,154 @@
+"""One seed: the company works while faults rage, then they stop, everything comes to rest by itself, and the laws are applied."""
+
+import logging
+import random
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+from benchmarks.chaos.faults import Faults, swarm
+from benchmarks.chaos.laws import Laws, Verdict
+from benchmarks.chaos.office import PROGRAM, Office, Process
+from benchmarks.chaos.report import Outcome, trace
+from benchmarks.chaos.scenario import Company
+from benchmarks.chaos.world import Event, World
+from connector.counter import RedemptionRequest
+from connector.dataverse import Transient
+
+_START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
+_NIGHT = timedelta(hours=1, minutes=29)
+_SETTLED_BY = timedelta(hours=6)  # of the night after the faults: the sweep's last quarter of an hour is 05:45
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """`minutes` of work on each of `days`, by `clerks`, for `customers`, with so many `processes` of the function app."""
+
+    days: int = 3
+    minutes: float = 4.0
+    clerks: int = 3
+    customers: int = 12
+    processes: int = 2
+    pace: float = 4.0  # seconds between two things that a clerk does, on average
+
+
+class Tills:
+    """A till asks any process that runs, and asks again with the same key until it is answered."""
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+
+    def redeem(self, key: str, customer: str, points: int) -> None:
+        self._office.world.spawn(lambda: self._ask(key, RedemptionRequest(customer=customer, points=points)))
+
+    def _ask(self, key: str, request: RedemptionRequest) -> None:
+        world = self._office.world
+        while True:
+            if self._office.processes:
+                answered, answers = Event(world), list[object]()
+                process = world.random.choice(self._office.processes)
+                process.spawn(partial(self._answer, process, key, request, answers, answered))
+                answered.wait(30)
+                if answers:
+                    return
+            world.sleep(world.random.uniform(0.5, 3))
+
+    @staticmethod
+    def _answer(process: Process, key: str, request: RedemptionRequest, answers: list[object], answered: Event) -> None:
+        try:
+            answers.append(process.app.counter.redeem(request, key, wait=2))
+        except Transient:
+            pass  # it asks again
+        except Exception as error:
+            process.office.note_failure(error)
+            answers.append(error)
+        answered.set()
+
+
+def run(seed: int, size: Size, faults: Faults | None = None) -> tuple[Outcome, Company, Verdict]:
+    """The same seed and size give the same history. `faults` other than the seed's own may be given."""
+    began = time.monotonic()
+    faults = swarm(seed) if faults is None else faults
+    outcome = Outcome(seed, faults.on)
+    world = World(_START, f"{seed} world")
+    with tempfile.TemporaryDirectory(prefix="chaos-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as home:
+        office = Office(world, faults, Path(home), size.processes)
+        try:
+            company = Company(f"seed {seed}", PROGRAM, office.people, world.now, random.Random(f"{seed} company"))
+            company.found(size.customers)
+            office.start()
+            chance = random.Random(f"{seed} days")
+            outcome.acts = sum(
+                _day(office, company, size, chance, last=day == size.days - 1) for day in range(size.days)
+            )
+            outcome.settled = _settle(office)
+            verdict = Laws(office.people, PROGRAM, company.book, world.now()).judge()
+            outcome.broken = [*_at_rest(office), *verdict.broken]
+            counts = office.counts
+            outcome.events, outcome.changes = counts["events"], counts["deliveries"]
+            outcome.entries = verdict.entries
+            outcome.kills = counts["functions killed"] + counts["broker_killed_every"]
+            outcome.counts = dict(counts)
+        finally:
+            office.close()
+    outcome.wall = time.monotonic() - began
+    return outcome, company, verdict
+
+
+def told(seed: int, size: Size) -> tuple[Outcome, list[str]]:
+    """A run, and the trace of it if it broke a law."""
+    logging.disable(logging.CRITICAL)  # failures are what this is about
+    outcome, company, verdict = run(seed, size)
+    return outcome, [] if outcome.holds else list(trace(outcome, company.book, verdict))
+
+
+def _day(office: Office, company: Company, size: Size, chance: random.Random, *, last: bool) -> int:
+    """Work, then a while of nothing, then perhaps a night of timers, then some days or weeks later."""
+    world, tills, acts = office.world, Tills(office), 0
+    closing = world.now() + timedelta(minutes=size.minutes)
+
+    def clerk() -> None:
+        nonlocal acts
+        world.sleep(chance.uniform(0, size.pace))
+        while world.now() < closing:
+            company.act(tills)
+            acts += 1
+            world.sleep(chance.expovariate(1 / size.pace))
+
+    for _ in range(size.clerks):
+        world.spawn(clerk)
+    world.run(closing)
+    if last:
+        return acts
+    world.run(world.now() + timedelta(minutes=chance.uniform(0, 12)))
+    if chance.random() < 0.4:
+        midnight = world.now().replace(hour=0, minute=0, second=0) + timedelta(days=1)
+        world.leap(midnight + _NIGHT)
+        world.run(world.now() + timedelta(minutes=50))
+    midnight = world.now().replace(hour=0, minute=0, second=0)
+    world.leap(midnight + timedelta(days=chance.choice((1, 2, 9, 35)), hours=8))
+    return acts
+
+
+def _settle(office: Office) -> float:
+    """Faults stop. The evening's timers, then the night's; answers with the seconds of them that were needed."""
+    world = office.world
+    office.calm()
+    stopped = world.now()
+    world.run(world.now() + timedelta(minutes=45))
+    midnight = world.now().replace(hour=0, minute=0, second=0) + timedelta(days=1)
+    skipped = midnight + _NIGHT - world.now()
+    world.leap(midnight + _NIGHT)
+    world.run(midnight + timedelta(hours=2, minutes=4))
+    while any(office.waiting.values()) and world.now() < midnight + _SETTLED_BY:
+        world.run(world.now() + timedelta(minutes=5))
+    last = office.last_change()
+    return max(0.0, (last - stopped - (skipped if last > midnight else timedelta())).total_seconds())
+
+
+def _at_rest(office: Office) -> list[tuple[str, str]]:
+    left = [("", f"{count} messages are left on {name}") for name, count in office.waiting.items() if count]
+    return left + [("", f"a function failed {count} times: {bug}") for bug, count in office.bugs.items()]
