@@ -22,10 +22,10 @@ _WAIT = 30
 _AHEAD = 2000  # customers: the page in the making and the next
 _LAST = "SELECT loy_membershipid FROM loy_entry ORDER BY versionnumber DESC LIMIT 1 OFFSET ?"
 _NEXT = (
-    "SELECT loy_customerkey FROM loy_membership WHERE loy_membershipid > ? AND loy_nextexpiryon < ? "
-    "ORDER BY loy_membershipid LIMIT 1 OFFSET ?"
+    "SELECT loy_customerkey FROM loy_membership WHERE loy_partition = ? AND loy_customerkey > ? AND loy_nextexpiryon < ? "
+    "ORDER BY loy_customerkey LIMIT 1 OFFSET ?"
 )
-_KEY = "SELECT loy_customerkey FROM loy_membership WHERE loy_membershipid = ?"
+_PLACE = "SELECT loy_partition, loy_customerkey FROM loy_membership WHERE loy_membershipid = ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +80,14 @@ class Clerk:
     def _customer(self) -> tuple[str, str]:
         where = self._chance.choice(("anywhere", "next", "just now"))
         last = self._file.execute(_LAST, (self._chance.randrange(1000),)).fetchone()
-        if last and where == "next":
-            found = self._file.execute(_NEXT, (last[0], self._orders.as_of, self._chance.randrange(_AHEAD))).fetchone()
-        elif last and where == "just now":
-            found = self._file.execute(_KEY, last).fetchone()
-        else:
-            found = None
-        return (where, found[0]) if found else ("anywhere", self._chance.choice(self._orders.customers))
+        if last and where != "anywhere":
+            partition, key = self._file.execute(_PLACE, last).fetchone()
+            if where == "just now":
+                return where, key
+            ahead = (partition, key, self._orders.as_of, self._chance.randrange(_AHEAD))
+            if found := self._file.execute(_NEXT, ahead).fetchone():
+                return where, found[0]
+        return "anywhere", self._chance.choice(self._orders.customers)
 
     def _redeem(self, customer: str, points: int, key: str) -> str:
         """A clerk whose request gets no answer asks again with the same key."""

@@ -35,14 +35,14 @@ class Batch:
     copies: dict[str, list[Row]] = field(default_factory=lambda: {"account": [], "contact": []})
 
 
-def prepared(client: DataverseClient, program: Program, now: datetime, count: int, skip: int = 0) -> list[Batch]:
-    """What to write for `count` customers to whom nothing is due, after the first `skip` of them."""
+def prepared(client: DataverseClient, program: Program, now: datetime, count: int) -> list[Batch]:
+    """What to write for `count` customers to whom nothing is due, a thousand in each."""
     path = (
         f"loy_memberships?$select={ledger.MEMBERSHIP},loy_nextexpiryon"
         f"&$filter=loy_nextexpiryon ge {now.date()}&$orderby=loy_membershipid"
     )
     rows = (row for page in client.pages(path, max_page_size=PAGE) for row in page)
-    return [_batch(program, some) for some in batched(islice(rows, skip, skip + count), PAGE, strict=False)]
+    return [_batch(program, some) for some in batched(islice(rows, count), PAGE, strict=False)]
 
 
 def _batch(program: Program, rows: tuple[Row, ...]) -> Batch:

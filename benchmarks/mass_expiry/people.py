@@ -32,10 +32,10 @@ type Rows = list[tuple[str, dict[str, Any]]]
 
 @dataclass(slots=True)
 class Person:
-    """Rows by table in the order in which they can be created, the ledger's movements in short, and what becomes of invoices."""
+    """`rows` by table in an order in which they can be created; `paid` are ids of invoices."""
 
     customer: Customer
-    due: bool
+    due: bool = False
     state: State = field(default_factory=State)
     entries: list[Entry] = field(default_factory=list)
     rows: Rows = field(default_factory=list)
@@ -43,7 +43,7 @@ class Person:
 
 
 class People:
-    """`share_due`: the part of customers of whom at least one lot's last day is before `as_of`."""
+    """`share_due`: the part of customers who got a lot that expires before `as_of`."""
 
     def __init__(self, program: Program, as_of: date, seed: int, share_due: float) -> None:
         self._program = program
@@ -59,12 +59,10 @@ class People:
         """The customer of a number, always the same."""
         chance = random.Random(f"{self._seed}/{number}")
         table = "contact" if chance.random() < 0.3 else "account"
-        person = Person(
-            Customer(table, str(UUID(int=chance.getrandbits(128), version=4))), chance.random() < self._share_due
-        )
+        person = Person(Customer(table, str(UUID(int=chance.getrandbits(128), version=4))))
         since = add_months(self._as_of, -3 - int(chance.expovariate(1 / 40)) % 240)
         purchases = _few(chance, 0.2)
-        self._open(person, chance, since, regular=purchases > 0)
+        self._open(person, chance, since, late=chance.random() < self._share_due, regular=purchases > 0)
         for _ in range(purchases):
             self._buy(person, chance, since)
         if chance.random() < 0.1:
@@ -72,14 +70,14 @@ class People:
         self._finish(person, number, since)
         return person
 
-    def _open(self, person: Person, chance: random.Random, since: date, *, regular: bool) -> None:
+    def _open(self, person: Person, chance: random.Random, since: date, *, late: bool, regular: bool) -> None:
         """The opening balance: lots of the years before, most of a few points, few of very many.
 
         What regular customers had spent before keeps them below the first tier: the audit takes a tier from invoices.
         """
         most = 2_000_000 if regular else 100_000_000
         days = chance.sample(self._future, min(1 + int(chance.expovariate(1 / 3)), len(self._future)))
-        if person.due:
+        if late:
             days += chance.sample(self._past, min(1 + _few(chance, 0.3), len(self._past)))
         spend = {
             month_of(add_months(self._opened.date(), -back)): Decimal(
@@ -179,6 +177,7 @@ class People:
     def _finish(self, person: Person, number: int, since: date) -> None:
         """The customer's own row first, then what happened, the membership, and its entries."""
         customer, state, program = person.customer, person.state, self._program
+        person.due = min(state.lots) < self._as_of  # some have spent what would be due
         last = person.entries[-1].occurred_on
         tier = program.tier(state.tier)
         name = f"Customer {number}"

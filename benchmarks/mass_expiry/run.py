@@ -99,8 +99,8 @@ class Run:
                     begun = time.monotonic()
                     time.sleep(settings.idle)
                     result.served["idle"] = clerks.since(begun)
-                    half = settings.floor // 2
-                    self._floor(app, half, 0)
+                    first, second = self._prepared(app)
+                    self._floor(first)
                     if settings.limits:
                         self._limit(result.floors[0])
                     begun = time.monotonic()
@@ -108,8 +108,7 @@ class Run:
                     result.served["during"] = clerks.since(begun)
                     if settings.limits:
                         self._admin("limits", {"enforced": False})
-                    if half:
-                        self._floor(app, half, half)
+                    self._floor(second)
                 result.served["all"] = clerks.since(0)
                 Watch(local.endpoints).settle("", 600)
                 result.totals = read(app.client, self._run).totals
@@ -121,14 +120,18 @@ class Run:
 
     # --- the floor ---
 
-    def _floor(self, app: App, count: int, skip: int) -> None:
-        if not count:
-            return
-        now = datetime.now(UTC)
-        batches = floor.prepared(app.client, app.programs.current(), now, count, skip)
-        rate = floor.rate([self._as(user) for user in range(self._settings.workers)], batches, self._settings.lanes)
-        self._say(f"bare floor: {rate:,.0f} customers/s")
-        self.result.floors.append(rate)
+    def _prepared(self, app: App) -> tuple[list[floor.Batch], list[floor.Batch]]:
+        """For customers whom neither clerks nor the run will visit."""
+        batches = floor.prepared(app.client, app.programs.current(), datetime.now(UTC), self._settings.floor)
+        half = len(batches) // 2
+        return batches[:half], batches[half:]
+
+    def _floor(self, batches: list[floor.Batch]) -> None:
+        if batches:
+            settings = [self._as(user) for user in range(self._settings.workers)]
+            rate = floor.rate(settings, batches, self._settings.lanes)
+            self._say(f"bare floor: {rate:,.0f} customers/s")
+            self.result.floors.append(rate)
 
     # --- the job ---
 
@@ -289,6 +292,7 @@ class _Worker:
     def __init__(self, run: str, settings: Mapping[str, str], how: Settings) -> None:
         self._arguments = (run, settings, how)
         words = ["benchmarks.mass_expiry.worker", run, "--lanes", str(how.lanes), "--lease", str(how.lease)]
+        words += ["--window", str(WINDOW / _SCALE if how.limits else WINDOW)]
         self._process = spawned(words, settings, stdout=subprocess.DEVNULL)
         self.pid = self._process.pid
 

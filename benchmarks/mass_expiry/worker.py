@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("run")
     parser.add_argument("--lanes", type=int, default=2)
     parser.add_argument("--lease", type=float, default=60.0)
+    parser.add_argument("--window", type=float, default=300.0)
     options = parser.parse_args()
     app = App(read_settings(os.environ))
     try:
@@ -36,6 +37,7 @@ def main() -> int:
                 clock=app.now,
                 lanes=options.lanes,
                 lease=options.lease,
+                window=options.window,
                 worker=f"worker {os.getpid()}",
                 progress=say,
             )
