@@ -2,7 +2,7 @@
 
 import azure.functions as func
 
-from connector import logs
+from connector import logs, tracing
 from connector.settings import settings
 from functions.changes import changes
 from functions.events import events
@@ -10,6 +10,8 @@ from functions.redemptions import redemptions
 from functions.schedules import schedules
 
 logs.install(settings().secrets, as_json=settings().log_format == "json")
+if settings().telemetry == "opentelemetry":
+    tracing.install()
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
 for blueprint in (events, changes, redemptions, schedules):

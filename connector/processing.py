@@ -24,6 +24,7 @@ from connector.rows.preview import ledger_preview
 from connector.rows.programs import Programs
 from connector.rows.values import Unusable
 from connector.store import Commit, Posting, Store
+from connector.tracing import span
 
 # A customer's session makes conflicts rare; a mass job or a lost lock may cause one or two.
 MAX_ATTEMPTS = 8
@@ -69,19 +70,19 @@ class Processor:
                 behind = True
                 continue
             try:
-                self._store.commit(
-                    Commit(
-                        change=change,
-                        program=program,
-                        membership=case.membership,
-                        customer=case.customer,
-                        decision=case.decision,
-                        answers=case.answers,
-                        also=case.also,
-                        attempt=delivery,
-                        duration=time.monotonic() - started,
-                    )
+                work = Commit(
+                    change=change,
+                    program=program,
+                    membership=case.membership,
+                    customer=case.customer,
+                    decision=case.decision,
+                    answers=case.answers,
+                    also=case.also,
+                    attempt=delivery,
+                    duration=time.monotonic() - started,
                 )
+                with span("commit", correlation_id=change.correlation_id, entries=len(case.decision.entries)):
+                    self._store.commit(work)
             except (BadRequest, Forbidden) as error:
                 if case.decision.outcome is Outcome.PARKED:
                     raise

@@ -12,6 +12,7 @@ from connector.bus.change import ROUND
 from connector.dataverse import Transient, Unauthorized
 from connector.logs import about
 from connector.rows.log import unreadable_write
+from connector.tracing import span, tell
 
 changes = func.Blueprint()
 _log = logging.getLogger("loyalty.changes")
@@ -35,7 +36,8 @@ def loyalty_change(message: func.ServiceBusMessage) -> None:
         queue = app().settings.changes_queue
         app().client.commit([unreadable_write(body, queue=queue, error=str(error), now=app().now())])
         return
-    with about(correlation_id=change.correlation_id, change=change.id, record=f"{change.table}:{change.row}"):
+    subject = {"correlation_id": change.correlation_id, "change": change.id, "record": f"{change.table}:{change.row}"}
+    with about(**subject), span("change", message.application_properties, **subject, delivery=delivery):
         try:
             decision = app().processor.process(change, delivery)
         except (Transient, Unauthorized):
@@ -46,6 +48,7 @@ def loyalty_change(message: func.ServiceBusMessage) -> None:
             # The host logs it too, but knows nothing of the change.
             _log.exception("delivery %s failed", delivery)
             raise
+        tell(outcome=decision.outcome.value)
         age = _age(message)
         app().telemetry.settled(age, decision.outcome.value)
         _log.info("%s after %.1f s: %s", decision.outcome.value, age, decision.message)

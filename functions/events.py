@@ -4,6 +4,7 @@ import azure.functions as func
 
 from connector.app import app
 from connector.bus.change import ROUND
+from connector.tracing import span, tell
 
 events = func.Blueprint()
 
@@ -14,4 +15,7 @@ def dataverse_event(message: func.ServiceBusMessage) -> None:
     properties = message.application_properties or {}
     trimmed = str(properties.get("MessageMaxSizeExceeded", "")).lower() == "true"
     again = ROUND in properties
-    app().listener.hear(message.get_body(), trimmed=trimmed, queue=app().settings.events_queue, again=again)
+    with span("event", properties):
+        heard = app().listener.hear(message.get_body(), trimmed=trimmed, queue=app().settings.events_queue, again=again)
+        if heard:
+            tell(correlation_id=heard[0].correlation_id)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from connector.bus.change import Change
+from connector.tracing import carrier
 
 if TYPE_CHECKING:
     from azure.servicebus import ServiceBusClient, ServiceBusMessage, ServiceBusSender
@@ -78,6 +79,7 @@ class ChangeSender:
     def send(self, changes: Sequence[Change]) -> None:
         from azure.servicebus import ServiceBusMessage  # heavy: paid when the first message is sent
 
+        properties = carrier()
         self._queue.send(
             [
                 ServiceBusMessage(
@@ -87,6 +89,7 @@ class ChangeSender:
                     correlation_id=change.correlation_id or None,
                     subject=change.subject,
                     content_type="application/json",
+                    application_properties=dict(properties) or None,
                 )
                 for change in changes
             ]
