@@ -213,7 +213,7 @@ def _column(row: Json) -> Json:
         "create": row["IsValidForCreate"],
         "update": row["IsValidForUpdate"],
         "date_only": behavior.get("Value") == "DateOnly",
-    } | {name: row[key] for name, key in limits.items() if row.get(key) is not None}
+    } | {name: float(row[key]) for name, key in limits.items() if row.get(key) is not None}
 
 
 def _options(option_set: Json) -> list[Json]:

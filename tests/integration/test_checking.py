@@ -78,7 +78,7 @@ def test_the_difference_is_shown_first_and_is_what_resume_then_books(office: Off
     assert entries(office) == before + earned["count"]
     membership = office.client.get(f"loy_memberships({customer.membership_id})?$select=loy_balance,loy_pending")
     assert (membership["loy_balance"] + membership["loy_pending"]) == would
-    (applied,) = [each for each in log_of(office, invoice) if each["loy_customerkey"] == str(customer)]
+    (applied,) = [row for row in log_of(office, invoice) if row["loy_outcome"] == OUTCOME[Outcome.APPLIED]]
     said = json.loads(applied["loy_said"])
     assert (said["message"][0][0], said["next"]) == ("invoice", [])
     assert applied["loy_message"] == earned["message"]
