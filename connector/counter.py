@@ -166,7 +166,7 @@ class Counter:
 
     def _same_request(self, redemption_id: str, customer: Customer, asked: dict[str, Any]) -> None:
         found = self._client.get(wishes.redemption_path(redemption_id))
-        if found is None or found["_loy_customerid_value"] != customer.id:
+        if found is None or not self._was(found["_loy_customerid_value"], customer):
             same = False
         else:
             # A void's points are filled in when it is decided; what was asked for stays as it was.
@@ -175,6 +175,17 @@ class Counter:
             raise Refused(
                 422, "key_reused", "This Idempotency-Key was used for another request before.", "Idempotency-Key"
             )
+
+    def _was(self, owner: str | None, customer: Customer) -> bool:
+        """Whether what is this owner's now was the customer's: rows follow those who are merged."""
+        seen = set[str]()
+        while customer.id != owner and customer.id not in seen:
+            seen.add(customer.id)
+            row = self._client.get(f"{customer.entity_set}({customer.id})?$select=merged,_masterid_value")
+            if not row or not row["merged"] or not row["_masterid_value"]:
+                return False
+            customer = Customer(customer.table, row["_masterid_value"])
+        return customer.id == owner
 
     def _answered(self, redemption_id: str, wait: float) -> dict[str, Any]:
         until = self._clock() + min(wait, LONGEST_WAIT)

@@ -8,7 +8,7 @@ from datetime import date, datetime
 from typing import Any
 
 from connector.bus.change import Change, Subject
-from connector.cases.adjustment import adjustment_case
+from connector.cases.adjustment import adjustment_case, ownerless_adjustment_case
 from connector.cases.case import Case, Request
 from connector.cases.invoice import invoice_case, ownerless_invoice_case, unusable
 from connector.cases.redemption import ownerless_redemption_case, redemption_case
@@ -156,6 +156,8 @@ class Processor:
                 return ownerless_redemption_case(self._store, request, now)
             case Subject.ADJUSTMENT, Customer():
                 return adjustment_case(self._store, request, customer, now)
+            case Subject.ADJUSTMENT, None:
+                return ownerless_adjustment_case(self._store, request)
             case Subject.REVIEW, Customer():
                 return review_case(self._store, request, customer, now)
             case Subject.CUSTOMER, Customer():

@@ -63,13 +63,12 @@ class Adjustment:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A version of the earn rule; `made` is when it came into being."""
+    """A version of the earn rule."""
 
     version: int
     valid_from: date
     rate: Decimal
     excluded: frozenset[str]
-    made: datetime
 
 
 @dataclass(frozen=True, slots=True)

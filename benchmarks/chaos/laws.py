@@ -49,7 +49,8 @@ class Laws:
         """Everything; only what concerns the customers of the book, so that several companies may share an environment."""
         self._read()
         wishes = self._wishes()
-        model = Model(self._book, self._steps(), {row: wish for row, (wish, _) in wishes.items()}, self._now.date())
+        asked = {row: wish for row, (wish, _) in wishes.items()}
+        model = Model(self._book, self._steps(), asked, self._editions(), self._now.date())
         model.run()
         self.verdict.holdings = model.holdings
         self.verdict.broken += model.differences
@@ -108,6 +109,22 @@ class Laws:
                     )
                 )
         return steps
+
+    def _editions(self) -> list[tuple[date, frozenset[int]]]:
+        """Published terms count forward only, and in the end all that was edited is published."""
+        found = []
+        path = f"loy_programversions?$filter=loy_ProgramId/loy_code eq '{self._program}'&$orderby=loy_version"
+        for row in self._all(path):
+            begins = date.fromisoformat(row["loy_validfrom"][:10]) if row["loy_validfrom"] else date.min
+            if found and begins <= date.fromisoformat(row["createdon"][:10]):
+                self._broken(
+                    "", f"version {row['loy_version']} of the programme counts from {begins}, before it was published"
+                )
+            found.append((begins, frozenset(rule["version"] for rule in json.loads(row["loy_terms"])["rules"])))
+        rules = {rule.version for rule in self._book.terms.rules}
+        if found and found[-1][1] != rules:
+            self._broken("", f"published are the rules {sorted(found[-1][1])}, there are {sorted(rules)}")
+        return found
 
     def _wishes(self) -> dict[str, tuple[Wish, Row]]:
         """By the id of the row. Each wish must have become exactly one row, and each row must have been wished for."""

@@ -14,8 +14,6 @@ from fractions import Fraction
 
 from benchmarks.chaos.facts import Book, Invoice, Rule, Terms, Tier, Version, Wish
 
-_CACHE = timedelta(minutes=3)  # a programme may be this old when it is used
-
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -62,10 +60,19 @@ class Holding:
 class Model:
     """Replays a history. `differences` are sentences by customer; `holdings` what the model says each has.
 
-    `asked` are the wishes by the id of their row: a till does not know it.
+    `asked` are the wishes by the id of their row: a till does not know it. `editions` are the rules that were published
+    together, by the day on which they came into force: when an edit is published is the connector's affair.
     """
 
-    def __init__(self, book: Book, steps: list[Step], asked: Mapping[str, Wish], today: date) -> None:
+    def __init__(
+        self,
+        book: Book,
+        steps: list[Step],
+        asked: Mapping[str, Wish],
+        editions: list[tuple[date, frozenset[int]]],
+        today: date,
+    ) -> None:
+        self._editions = sorted(editions, key=lambda edition: edition[0])
         self._book = book
         self._asked = asked
         self._terms: Terms = book.terms
@@ -127,19 +134,15 @@ class Model:
             self._differs(customer, f"points past their last day are still there: {_dated(holding.lots)}")
 
     def _rule(self, customer: str, document: str, invoice: Invoice) -> Rule | None:
-        """The version the sale used, if it may have used it; else the one in force on the invoice's date."""
-        version = self._rules.get((customer, document))
+        """The version in force on the invoice's date; the sale must have used the same."""
         day = invoice.dated.date()
-        if version is None:
-            return in_force(self._terms.rules, day)
-        legal = set()
-        first = invoice.versions[0].at - _CACHE
-        for moment in [first, *(rule.made for rule in self._terms.rules if rule.made > first)]:
-            legal.add(in_force([rule for rule in self._terms.rules if rule.made <= moment], day))
-        used = next(rule for rule in self._terms.rules if rule.version == version)
-        if used not in legal:
-            self._differs(customer, f"{document} used version {version} of the rule, which was not in force on {day}")
-        return used
+        known = next((rules for begins, rules in reversed(self._editions) if begins <= day), frozenset())
+        candidates = [rule for rule in self._terms.rules if rule.version in known and rule.valid_from <= day]
+        rule = max(candidates, key=lambda rule: (rule.valid_from, rule.version), default=None)
+        used = self._rules.get((customer, document))
+        if used is not None and (rule is None or used != rule.version):
+            self._differs(customer, f"{document} used version {used} of the rule, in force was {rule and rule.version}")
+        return rule
 
     def _is_pending(self, invoice: Invoice, said: bool) -> bool:
         """At the end: whether its day has yet to come. Paid more than once, it may have either day: then what is said counts."""
@@ -385,11 +388,6 @@ def base(version: Version, rule: Rule) -> Fraction:
     earning = sum((money for line, money in lines if line.category.lower() not in rule.excluded), Fraction(0))
     share = Fraction(net(version)) / total if total else Fraction(0)
     return max(Fraction(0), earning * share * Fraction(rule.rate))
-
-
-def in_force(rules: list[Rule], day: date) -> Rule | None:
-    candidates = [rule for rule in rules if rule.valid_from <= day]
-    return max(candidates, key=lambda rule: (rule.valid_from, rule.version), default=None)
 
 
 def later(day: date, months: int) -> date:

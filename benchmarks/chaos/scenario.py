@@ -25,7 +25,7 @@ class Till(Protocol):
         """Ask by the HTTP API's code until there is an answer."""
 
 
-def terms_of(chance: random.Random, today: datetime) -> Terms:
+def terms_of(chance: random.Random) -> Terms:
     """A programme; what it says differs from seed to seed."""
     tiers = (
         Tier("BASE", "Base"),
@@ -34,7 +34,7 @@ def terms_of(chance: random.Random, today: datetime) -> Terms:
         Tier("PLATINUM", "Platinum", Decimal("1.5"), spend=Decimal(1500), points=1000, window="year"),
     )
     rate = Decimal(chance.choice(("1", "0.7", "3", "1.333")))
-    rules = [Rule(1, date(2025, 1, 1), rate, frozenset({"fuel"}), today)]
+    rules = [Rule(1, date(2025, 1, 1), rate, frozenset({"fuel"}))]
     return Terms(
         tiers=tiers,
         rules=rules,
@@ -65,7 +65,7 @@ class Company:
         self._now = now
         self._chance = chance
         self._count = 0
-        self.book = Book(terms or terms_of(chance, now()))
+        self.book = Book(terms or terms_of(chance))
 
     # --- before the doors open ---
 
@@ -268,12 +268,14 @@ class Company:
         self._client.commit([Create("loy_adjustments", row | _bound("loy_CustomerId", adjustment.customer))])
 
     def _change_rule(self) -> None:
-        """A new version from today, from tomorrow, or from some days ago."""
+        """A new version from today, from tomorrow, or from some days ago; two of one day would contradict each other."""
         today, rules = self._now().date(), self.book.terms.rules
         rate = Decimal(self._chance.choice(("0.5", "1", "2", "2.5")))
         excluded = self._chance.choice((frozenset({"fuel"}), frozenset({"fuel", "tools"}), frozenset()))
         valid_from = today + timedelta(days=self._chance.choice((0, 1, -3)))
-        rule = Rule(len(rules) + 1, valid_from, rate, excluded, self._now())
+        if any(rule.valid_from == valid_from for rule in rules):
+            return
+        rule = Rule(len(rules) + 1, valid_from, rate, excluded)
         self._client.commit([Create("loy_earnrules", self._rule(rule))])
         rules.append(rule)
 

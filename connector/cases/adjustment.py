@@ -7,6 +7,7 @@ from connector.cases.case import Case, Request
 from connector.dataverse import Update
 from connector.identity import Customer
 from connector.loyalty.decisions import nothing
+from connector.loyalty.ledger import State
 from connector.loyalty.program import Program
 from connector.loyalty.redemptions import Adjustment, decide_adjustment
 from connector.loyalty.sentences import Sentence, say
@@ -42,6 +43,15 @@ def adjustment_case(store: Store, request: Request, customer: Customer, now: dat
         decision = decide_adjustment(request.program, str(customer), state, wish, now, facts.since)
     answer = Update(path, wishes.adjustment_answer(decision, now), if_match=etag)
     return Case(decision, membership, facts, (answer,))
+
+
+def ownerless_adjustment_case(store: Store, request: Request) -> Case:
+    """The event did not tell whose adjustment it is, or a sweep found it waiting."""
+    (row,) = store.read(wishes.adjustment_path(request.change.row))
+    if row is None:
+        return Case(nothing(State(), say("asked.deleted", row=[say("row.adjustment")])))
+    facts = customers.expanded_customer(row, "loy_CustomerId", "loy_customerid")
+    return passed_on(State(), "adjustment", facts.customer)
 
 
 def _needs_second_person(program: Program, row: Row) -> Sentence | None:

@@ -1,0 +1,85 @@
+"""What the proof under faults has found, each in its simplest form."""
+
+import json
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from connector.counter import Counter, RedemptionRequest, Refused
+from connector.dataverse import Create
+from connector.identity import Customer
+from connector.rows import ledger
+from connector.rows.programs import Programs
+from connector.sweep import Sweep
+from tests.office import Office
+
+
+@pytest.fixture(scope="module")
+def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+    office = Office(tmp_path_factory.mktemp("office"))
+    office.work(office.events())
+    yield office
+    office.close()
+
+
+def account(office: Office) -> Customer:
+    customer = Customer("account", str(uuid4()))
+    office.client.commit([Create("accounts", {"accountid": customer.id, "name": "Adatum"})])
+    return customer
+
+
+def adjust(office: Office, customer: Customer, points: int) -> None:
+    row = {"loy_points": points, "loy_reason": "gift", "loy_name": "A"}
+    bound = {"loy_CustomerId_account@odata.bind": f"/accounts({customer.id})"}
+    office.client.commit([Create("loy_adjustments", row | bound)])
+
+
+def balance(office: Office, customer: Customer) -> int:
+    return ledger.membership_of(customer, office.client.get(ledger.membership_path(customer))).state.balance
+
+
+def parked(office: Office) -> list[str]:
+    path = "loy_integrationlogs?$select=loy_message&$filter=loy_reasonclass eq 'no_customer'"
+    return [row["loy_message"] for row in office.client.get(path)]
+
+
+def test_an_adjustment_whose_event_was_too_long(office: Office) -> None:
+    customer = account(office)
+    adjust(office, customer, 30)
+    (event,) = office.events()
+    context = json.loads(event)
+    for part in ("InputParameters", "PreEntityImages", "PostEntityImages", "ParentContext"):
+        context.pop(part, None)
+    office.listener.hear(json.dumps(context).encode(), trimmed=True)
+    office.work([])
+    assert balance(office, customer) == 30
+    assert parked(office) == []
+
+
+def test_an_adjustment_whose_event_was_lost_is_found_by_the_sweep(office: Office) -> None:
+    customer = account(office)
+    adjust(office, customer, 40)
+    assert office.events()
+    Sweep(office.client, Programs(office.client, "CJ"), office.processor, office.sent.extend, office.now).run()
+    office.work([])
+    assert balance(office, customer) == 40
+    assert parked(office) == []
+
+
+def test_a_till_that_asks_again_after_a_merger_gets_its_answer(office: Office) -> None:
+    giver, heir, stranger = (account(office) for _ in range(3))
+    adjust(office, giver, 500)
+    office.work(office.events())
+    till = Counter(office.client, Programs(office.client, "CJ"))
+    request = RedemptionRequest(customer=str(giver), points=200)
+    asked = till.redeem(request, "till-1-0001", 0)
+    office.work(office.events())
+    party = {"@odata.type": "Microsoft.Dynamics.CRM.account"}
+    body = {"Target": party | {"accountid": heir.id}, "Subordinate": party | {"accountid": giver.id}}
+    office.client.request("POST", "Merge", body | {"PerformParentingChecks": False})
+    office.work(office.events())
+    again = till.redeem(request, "till-1-0001", 0)
+    assert (again["id"], again["status"]) == (asked["id"], "completed")
+    with pytest.raises(Refused):
+        till.redeem(RedemptionRequest(customer=str(stranger), points=200), "till-1-0001", 0)
