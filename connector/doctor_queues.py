@@ -1,14 +1,14 @@
 """The queues: there, and with the properties on which order and safety rest.
 
-Properties are read through the management API where the connection may (right Manage, and no emulator, which has none).
-Otherwise what can be seen by connecting is checked: that the queue exists, and whether it wants sessions.
+What can be seen by connecting is checked first: that the queue exists, and whether it wants sessions. Its properties are read
+through the management API, for which the connection needs the right Manage.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-from azure.core.exceptions import AzureError, ResourceNotFoundError
+from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
 from azure.servicebus import ServiceBusClient
 from azure.servicebus.exceptions import (
     MessagingEntityNotFoundError,
@@ -25,6 +25,7 @@ from connector.settings import Settings
 
 _SHORTEST_LOCK = timedelta(seconds=30)
 _FEWEST_DELIVERIES = 5
+_SHORTEST_LIFE = timedelta(days=7)
 _EMULATOR = "usedevelopmentemulator=true"
 
 
@@ -45,8 +46,14 @@ def check_queues(settings: Settings) -> Iterator[Finding]:
     with service_bus(settings, retry_total=0) as client:
         for queue in queues:
             yield from _connect(client, queue)
-    if _EMULATOR in settings.service_bus_connection.replace(" ", "").lower() or ":" in settings.service_bus_namespace:
-        yield Finding(Level.UNKNOWN, "queues", "an emulator does not tell their lock and delivery count")
+    emulated = _EMULATOR in settings.service_bus_connection.replace(" ", "").lower()
+    if (emulated or ":" in settings.service_bus_namespace) and not settings.service_bus_management:
+        yield Finding(
+            Level.UNKNOWN,
+            "queues",
+            "an emulator tells their properties at an address of its own",
+            "Set SERVICE_BUS_MANAGEMENT, for example to http://localhost:5300.",
+        )
         return
     with service_bus_management(settings) as management:
         for queue in queues:
@@ -102,24 +109,52 @@ def _properties(management: ServiceBusAdministrationClient, queue: _Queue) -> It
         properties = management.get_queue(queue.name)
     except ResourceNotFoundError:
         return  # said already
-    except AzureError:
+    except HttpResponseError as error:
+        refused = error.status_code in (401, 403)
         yield Finding(
             Level.UNKNOWN,
             about,
-            "the connection may not read its properties",
-            f"Look in the portal: lock at least {_SHORTEST_LOCK.seconds} s, at least {_FEWEST_DELIVERIES} deliveries.",
+            "its properties may be read with the right Manage only"
+            if refused
+            else f"its properties cannot be read: status {error.status_code}",
+            f"Look in the portal, at the queue's overview: sessions {'on' if queue.sessions else 'off'}, lock at least"
+            f" {_SHORTEST_LOCK.seconds} s, at least {_FEWEST_DELIVERIES} deliveries, dead-lettering on expiration.",
         )
         return
-    yield from judge(queue.name, properties)
+    except AzureError:
+        yield Finding(Level.UNKNOWN, about, "the management of Service Bus does not answer", "Try again later.")
+        return
+    found = list(judge(queue.name, properties, sessions=queue.sessions))
+    yield from found or [Finding(Level.GOOD, about, "has the properties it needs")]
 
 
-def judge(name: str, properties: QueueProperties) -> Iterator[Finding]:
-    """What is wrong with a queue's properties."""
+def judge(name: str, properties: QueueProperties, *, sessions: bool = False) -> Iterator[Finding]:
+    """What is wrong with a queue's properties; `sessions`: it is the queue of changes."""
     about = f"queue {name}"
-    lock = properties.lock_duration
+    lock, lifetime = properties.lock_duration, properties.default_message_time_to_live
+    if str(properties.status) != "Active":
+        yield Finding(Level.WRONG, about, f"is {properties.status}", "Activate it in the portal, at its overview.")
+    if properties.forward_to:
+        yield Finding(
+            Level.WRONG, about, "forwards its messages elsewhere", "Clear 'Forward messages to' in its settings."
+        )
+    if sessions and properties.requires_duplicate_detection:
+        yield Finding(
+            Level.WRONG,
+            about,
+            "drops repeated messages: a change that is sent again on purpose would be lost",
+            "Create it again without duplicate detection; it cannot be switched off later.",
+        )
     if isinstance(lock, timedelta) and lock < _SHORTEST_LOCK:
         yield Finding(
             Level.WARNING, about, f"its lock lasts {lock.total_seconds():g} s", "Set the lock duration to one minute."
+        )
+    if isinstance(lifetime, timedelta) and lifetime < _SHORTEST_LIFE:
+        yield Finding(
+            Level.WARNING,
+            about,
+            f"a message lives {lifetime.total_seconds() / 86400:g} days: an outage over a weekend could lose it",
+            f"Set the message time to live to {_SHORTEST_LIFE.days} days or more.",
         )
     deliveries = properties.max_delivery_count or 0
     if deliveries < _FEWEST_DELIVERIES:

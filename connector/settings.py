@@ -69,7 +69,7 @@ class Settings(BaseModel):
     dataverse_ca_file: Annotated[str, AfterValidator(_existing)] | None = Field(
         alias="DATAVERSE_CA_FILE", default=None, description="a file that exists"
     )
-    dataverse_slots: int = Field(alias="DATAVERSE_SLOTS", default=2, ge=1, le=52)
+    dataverse_slots: int = Field(alias="DATAVERSE_SLOTS", default=8, ge=1, le=52)
     service_bus_connection: str = Field(
         alias="ServiceBusConnection", default="", repr=False, pattern=_CONNECTION, description=_CONNECTION_PARTS
     )
@@ -81,6 +81,12 @@ class Settings(BaseModel):
     )
     service_bus_client_id: str = Field(
         alias="ServiceBusConnection__clientId", default="", pattern=rf"^({_GUID})?$", description="a client id: a GUID"
+    )
+    service_bus_management: str = Field(
+        alias="SERVICE_BUS_MANAGEMENT",
+        default="",
+        pattern=r"^(https?://[^/\s@]+/?)?$",
+        description="an address without a path, such as http://localhost:5300",
     )
     events_send_connection: str = Field(
         alias="EventsSendConnection", default="", repr=False, pattern=_CONNECTION, description=_CONNECTION_PARTS

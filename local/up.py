@@ -229,6 +229,7 @@ def _start(supervisor: Supervisor, home: Path, options: argparse.Namespace) -> d
         "DATAVERSE_URL": dataverse_url,
         "DATAVERSE_CA_FILE": str(certificates.ca_file),
         **_QUEUE_SETTINGS,
+        "SERVICE_BUS_MANAGEMENT": bus["admin_url"],
         "LOYALTY_PROGRAM": options.program,
         "PYTHON_THREADPOOL_THREAD_COUNT": environment.get("PYTHON_THREADPOOL_THREAD_COUNT", "128"),
     }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from connector.dataverse import ManagedIdentityTokens
 from connector.settings import Settings
@@ -44,10 +46,27 @@ def service_bus(settings: Settings, **options: Any) -> ServiceBusClient:
 
 
 def service_bus_management(settings: Settings) -> ServiceBusAdministrationClient:
-    """The same for reading the properties of queues."""
+    """The same for reading the properties of queues; an emulator has them at an address of its own, without TLS."""
     from azure.servicebus.management import ServiceBusAdministrationClient
 
+    address = urlsplit(settings.service_bus_management)
+    options: dict[str, Any] = {"transport": _plain_transport()} if address.scheme == "http" else {}
     if settings.service_bus_connection:
-        return ServiceBusAdministrationClient.from_connection_string(settings.service_bus_connection)
+        connection = settings.service_bus_connection
+        if address.netloc:
+            connection = re.sub(r"(?i)^Endpoint=sb://[^;/]+", f"Endpoint=sb://{address.netloc}", connection)
+        return ServiceBusAdministrationClient.from_connection_string(connection, **options)
     credential = IdentityCredential(settings.service_bus_client_id)
-    return ServiceBusAdministrationClient(settings.service_bus_namespace, credential)
+    return ServiceBusAdministrationClient(address.netloc or settings.service_bus_namespace, credential, **options)
+
+
+def _plain_transport() -> Any:
+    """The SDK knows no management without TLS."""
+    from azure.core.pipeline.transport import RequestsTransport
+
+    class Plain(RequestsTransport):  # type: ignore[misc]  # lazily exported, so its type is not seen
+        def send(self, request: Any, **kwargs: Any) -> Any:
+            request.url = request.url.replace("https://", "http://", 1)
+            return super().send(request, **kwargs)
+
+    return Plain()

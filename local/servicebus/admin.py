@@ -1,4 +1,4 @@
-"""The broker's admin endpoint: HTTP on loopback, JSON.
+"""The broker's admin endpoint: HTTP on loopback. As in the official emulator, the management API is at the same port.
 
 GET /health, GET /counters, GET /faults; POST /faults sets the dials; POST /drop breaks all connections.
 """
@@ -12,6 +12,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from local.servicebus.atom import manage
 from local.servicebus.broker import Broker
 from local.servicebus.faults import dials_from
 
@@ -30,7 +31,13 @@ def serve(broker: Broker, port: int) -> ThreadingHTTPServer:
             elif self.path == "/faults":
                 self._answer(HTTPStatus.OK, asdict(broker.faults()))
             else:
-                self._answer(HTTPStatus.NOT_FOUND, {"error": f"nothing is at {self.path}"})
+                self._manage()
+
+        def do_PUT(self) -> None:
+            self._manage()
+
+        def do_DELETE(self) -> None:
+            self._manage()
 
         def do_POST(self) -> None:
             if self.path == "/drop":
@@ -52,10 +59,20 @@ def serve(broker: Broker, port: int) -> ThreadingHTTPServer:
             broker.set_faults(dials)
             self._answer(HTTPStatus.OK, asdict(dials))
 
+        def _manage(self) -> None:
+            if "api-version=" not in self.path:
+                self._answer(HTTPStatus.NOT_FOUND, {"error": f"nothing is at {self.path}"})
+                return
+            authorization, host = self.headers.get("Authorization") or "", self.headers.get("Host") or "localhost"
+            answer = manage(broker, self.command, self.path, authorization, host)
+            self._send(answer.status, answer.body.encode(), answer.content_type)
+
         def _answer(self, status: HTTPStatus, body: Any) -> None:
-            data = json.dumps(body).encode()
+            self._send(status, json.dumps(body).encode(), "application/json")
+
+        def _send(self, status: HTTPStatus, data: bytes, content_type: str) -> None:
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)

@@ -17,10 +17,11 @@ from local.servicebus.amqp.connection import Connection
 from local.servicebus.amqp.performatives import AmqpError
 from local.servicebus.config import NamespaceConfig
 from local.servicebus.faults import Dials, Faults
-from local.servicebus.gateway.authorization import Authority, Policy
+from local.servicebus.gateway.authorization import Authority, Policy, check_token
 from local.servicebus.gateway.gateway import Gateway
 from local.servicebus.model.agenda import Clock
 from local.servicebus.model.namespace import Namespace
+from local.servicebus.model.settings import QueueSettings
 from local.servicebus.model.store import NoStore
 from local.servicebus.sqlite_store import SqliteStore
 
@@ -79,6 +80,18 @@ class Broker:
     ) -> None:
         self._run(self._stop())
         self._end_loop()
+
+    @property
+    def queue_settings(self) -> Mapping[str, QueueSettings]:
+        return self._config.queues
+
+    def now(self) -> datetime:
+        return self._clock()
+
+    def rights(self, token: str, audience: str) -> frozenset[str]:
+        """What a token allows on a resource. Raises Unauthorized."""
+        token = token.removeprefix("Bearer ")
+        return check_token(token, audience, self._policies, self._clock(), self._authority).rights
 
     def statistics(self) -> dict[str, Any]:
         """Counters of each queue, and connections: as the admin endpoint shows them."""

@@ -64,6 +64,10 @@ def queue(**changes: Any) -> QueueProperties:
         "lock_duration": timedelta(minutes=1),
         "max_delivery_count": 10,
         "dead_lettering_on_message_expiration": True,
+        "default_message_time_to_live": timedelta(days=14),
+        "requires_duplicate_detection": False,
+        "forward_to": None,
+        "status": "Active",
     }
     made = QueueProperties.__new__(QueueProperties)
     for name, value in (right | changes).items():
@@ -72,7 +76,7 @@ def queue(**changes: Any) -> QueueProperties:
 
 
 def test_a_queue_as_it_should_be_has_no_finding() -> None:
-    assert list(judge("loyalty-changes", queue())) == []
+    assert list(judge("loyalty-changes", queue(), sessions=True)) == []
 
 
 @pytest.mark.parametrize(
@@ -81,7 +85,13 @@ def test_a_queue_as_it_should_be_has_no_finding() -> None:
         ({"lock_duration": timedelta(seconds=5)}, "its lock lasts 5 s"),
         ({"max_delivery_count": 1}, "given up after 1 deliveries"),
         ({"dead_lettering_on_message_expiration": False}, "dropped without a trace"),
+        ({"default_message_time_to_live": timedelta(days=1)}, "lives 1 days"),
+        ({"requires_duplicate_detection": True}, "drops repeated messages"),
+        ({"forward_to": "elsewhere"}, "forwards its messages"),
+        ({"status": "ReceiveDisabled"}, "is ReceiveDisabled"),
     ],
 )
 def test_a_queue_property_that_loses_messages_is_named(changes: dict[str, Any], says: str) -> None:
-    assert [finding.says for finding in judge("loyalty-changes", queue(**changes)) if says in finding.says]
+    assert [
+        finding.says for finding in judge("loyalty-changes", queue(**changes), sessions=True) if says in finding.says
+    ]
