@@ -13,8 +13,9 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
 from .auth import TokenProvider
 from .errors import DataverseError, OutcomeUnknown, Transient
-from .group import RATE, GroupCommit, Unit
+from .group import GroupCommit, Unit
 from .odata import Get, Part, Response, Row, Write, decode, encode, escaped, id_of
+from .pace import RATE
 from .transport import Counters, Pressure, Transport, absolute, error_of
 
 log = logging.getLogger(__name__)
@@ -39,8 +40,8 @@ class DataverseClient:
 
     ``url`` is the environment's (``https://org.crm.dynamics.com``), ``ca_file`` a certificate authority to trust instead
     of the public ones, ``slots`` the most requests at once for ``read`` and ``commit``, ``max_operations`` the most
-    operations in one of those requests. ``requests_per_second`` is their number in the long run: raise it for an
-    environment with several web servers, lower it where several processes share the application user.
+    operations in one of those requests; ``pace`` adapts both. ``requests_per_second`` is their number in the long run: raise
+    it for an environment with several web servers, lower it where several processes share the application user.
 
     Every call repeats what is worth repeating for ``deadline`` seconds, which must be less than the lock on the message
     being processed; then it raises the last error. ``timeout`` is in seconds too, for each wait on the socket.
@@ -55,8 +56,8 @@ class DataverseClient:
         tokens: TokenProvider,
         *,
         ca_file: str | None = None,
-        slots: int = 4,
-        max_operations: int = 50,
+        slots: int = 8,
+        max_operations: int = 100,
         requests_per_second: float = RATE,
         deadline: float = 25.0,
         timeout: float = 20.0,
@@ -93,8 +94,8 @@ class DataverseClient:
         )
 
     @property
-    def parallelism(self) -> int | None:
-        """Requests at once that the service recommends; None before the first answer. For jobs that use ``*_multiple``."""
+    def parallelism(self) -> int:
+        """Requests at once: what the service recommends, fewer while it refuses. For jobs that use ``*_multiple``."""
         return self._pressure.parallelism
 
     @property

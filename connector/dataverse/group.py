@@ -4,9 +4,8 @@ A unit is what one caller wants to succeed or fail by itself: some GETs, or one 
 first in the queue when a slot is free becomes the leader: it takes along what else is waiting, sends the request in its
 own thread and hands everybody their replies. Nobody dispatches in the background, so nothing is left to stop.
 
-Batches grow by themselves with the load: a unit that finds a free slot leaves at once, and those that arrive while all
-slots are taken leave together. Four requests running all the time use up the execution time that the service grants
-(1,200 s in 300 s), so more slots would buy nothing; a token bucket keeps short requests within the granted number.
+Batches grow by themselves with the load: a unit that has Dataverse to itself leaves at once, those that arrive while requests are
+under way leave together. How many, how often, and how many at once is decided by ``pace``.
 """
 
 from __future__ import annotations
@@ -20,10 +19,9 @@ from typing import Protocol
 from . import batch
 from .errors import BadRequest, DataverseError, OutcomeUnknown, Transient
 from .odata import Part, Response
+from .pace import RATE, Pace
 from .transport import API, Pressure, operation
 
-RATE = 20.0  # requests a second: 6,000 in 300 s, which Dataverse grants a user on each of its web servers
-BURST = 15.0  # seconds' worth of requests that may be sent at once after a quiet time
 MAX_BYTES = 4 * 1024 * 1024
 
 
@@ -84,8 +82,8 @@ class _Rider:
 class GroupCommit:
     """``submit`` from any number of threads.
 
-    ``slots`` bounds requests at once (fewer if the service recommends fewer), ``rate`` requests a second in the long run,
-    ``max_operations`` what a batch holds; a unit is never split. ``timeout`` is in seconds, for each wait on the socket.
+    ``slots`` bounds requests at once, ``rate`` those a second, ``max_operations`` what a batch holds; within these bounds
+    ``pace`` adapts. A unit is never split. ``timeout`` is in seconds, for each wait on the socket.
     ``departed`` is told the number of operations and of units of each batch.
     """
 
@@ -95,32 +93,28 @@ class GroupCommit:
         pressure: Pressure,
         *,
         clock: Callable[[], float],
-        slots: int = 4,
-        max_operations: int = 50,
+        slots: int = 8,
+        max_operations: int = 100,
         rate: float = RATE,
         timeout: float = 20.0,
         departed: Callable[[int, int], None] = lambda operations, units: None,
     ) -> None:
         if slots < 1:
             raise ValueError(f"slots: {slots} is less than 1")
-        if rate <= 0:
-            raise ValueError(f"rate: {rate} is not more than 0")
         if not 1 <= max_operations <= batch.MAX_OPERATIONS:
             raise ValueError(f"max_operations: {max_operations} is not between 1 and {batch.MAX_OPERATIONS}")
         self._send = send
         self._pressure = pressure
         self._clock = clock
         self._slots = slots
-        self._max_operations = max_operations
+        self._pace = Pace(clock, rate, max_operations)
         self._timeout = timeout
-        self._rate = rate
         self._departed = departed
         self._lock = threading.Lock()
         self._queue: deque[_Rider] = deque()
         self._changed = threading.Condition(self._lock)  # arrivals and landings
         self._boarding = False
         self._taken = 0  # slots
-        self._tokens, self._filled_at = rate * BURST, clock()
         self._closed = False
 
     def submit(self, unit: Unit, deadline: float) -> list[Response]:
@@ -163,7 +157,7 @@ class GroupCommit:
 
         One batch boards at a time: it takes along all that fits, so a second one would only share out the passengers.
         """
-        slots = min(self._slots, self._pressure.parallelism or self._slots)
+        slots = min(self._slots, self._pressure.parallelism)
         if self._queue and not self._boarding and self._taken < slots:
             self._taken += 1
             self._boarding = True
@@ -203,13 +197,13 @@ class GroupCommit:
         try:
             self._pressure.wait(riders[0].deadline)
             with self._lock:
-                self._pace(riders[0])
-                operations, size = len(riders[0].unit.parts), riders[0].unit.size
+                self._tarry(riders[0])
+                operations, size, room = len(riders[0].unit.parts), riders[0].unit.size, self._pace.room
                 while self._queue:
                     unit = self._queue[0].unit
                     operations += len(unit.parts)
                     size += unit.size
-                    if operations > self._max_operations or size > MAX_BYTES:
+                    if operations > room or size > MAX_BYTES:
                         break
                     rider = self._queue.popleft()
                     rider.waits = False
@@ -219,20 +213,17 @@ class GroupCommit:
                 self._boarding = False
                 self._appoint()
 
-    def _pace(self, leader: _Rider) -> None:
-        """The adaptive rule: spend requests from a token bucket; without a token, wait and let the batch grow.
+    def _tarry(self, leader: _Rider) -> None:
+        """Wait for a token, unless alone or full. Call with the lock held."""
+        if pause := self._pace.pause():
+            self._changed.wait_for(lambda: self._alone() or self._full(leader), pause)
+        self._pace.departed()
 
-        Nobody waits who has Dataverse to themselves, nor a batch that is full. Call with the lock held.
-        """
-        now = self._clock()
-        filled = self._tokens + (now - self._filled_at) * self._rate
-        self._tokens, self._filled_at = min(self._rate * BURST, filled), now
-        if self._tokens < 1:
-            self._changed.wait_for(lambda: self._taken == 1 or self._full(leader), (1 - self._tokens) / self._rate)
-        self._tokens = max(-self._rate, self._tokens - 1)
+    def _alone(self) -> bool:
+        return self._taken == 1 and not self._queue
 
     def _full(self, leader: _Rider) -> bool:
-        return len(leader.unit.parts) + sum(len(r.unit.parts) for r in self._queue) >= self._max_operations
+        return len(leader.unit.parts) + sum(len(r.unit.parts) for r in self._queue) >= self._pace.room
 
     def _ride(self, riders: list[_Rider]) -> None:
         places: dict[Part, int] = {}  # a GET that several want is sent once
@@ -248,8 +239,15 @@ class GroupCommit:
                     places[part] = len(items)
                     items.append(part)
             seats.append([places[part] for part in rider.unit.parts])
-        self._departed(sum(1 if isinstance(item, Part) else len(item) for item in items), len(riders))
-        replies = self._exchange(items, max(rider.deadline for rider in riders))
+        operations = sum(1 if isinstance(item, Part) else len(item) for item in items)
+        self._departed(operations, len(riders))
+        began, answered = self._clock(), False
+        try:
+            replies = self._exchange(items, max(rider.deadline for rider in riders))
+            answered = True
+        finally:
+            with self._lock:
+                self._pace.arrived(operations, self._clock() - began, answered=answered)
         writes_before = 0
         for rider, seat in zip(riders, seats, strict=True):
             mine = replies[seat[0] :][:1] if rider.unit.atomic else [replies[i] for i in seat if i < len(replies)]

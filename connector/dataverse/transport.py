@@ -22,6 +22,7 @@ from .odata import MAX_URL, Part, Response
 
 API = "/api/data/v9.2/"
 CONNECT_TIMEOUT = 5.0
+FIRST_PARALLELISM = 4  # before the service recommends one: as many running all the time use up 1,200 s in 300 s
 _BUDGET = {
     "requests": "x-ms-ratelimit-burst-remaining-xrm-requests",
     "seconds": "x-ms-ratelimit-time-remaining-xrm-requests",
@@ -38,22 +39,34 @@ class Pressure:
         self._sleep = sleep
         self._lock = threading.Lock()
         self._not_before = float("-inf")
-        self.parallelism: int | None = None
-        """Requests at once that the service recommends (``x-ms-dop-hint``), None before the first answer."""
+        self._recommended = FIRST_PARALLELISM
+        self._allowed = float("inf")
         self.budget: dict[str, float] = {}
 
+    @property
+    def parallelism(self) -> int:
+        """Requests at once: what the service recommends (``x-ms-dop-hint``), fewer while it refuses for load."""
+        return max(1, int(min(self._recommended, self._allowed)))
+
     def observe(self, response: Response) -> None:
-        """Learn from an answer: recommended parallelism, and a pause for everybody after a throttled one."""
+        """Learn from an answer: how many requests at once, and a pause for everybody after a throttled one."""
         hint = response.headers.get("x-ms-dop-hint", "")
         if hint.isdecimal() and int(hint) > 0:
-            self.parallelism = int(hint)
+            self._recommended = int(hint)
         for name, header in _BUDGET.items():
             left = _amount(response.headers.get(header, ""))
             if left is not None:
                 self.budget[name] = left
         pause = retry_after(response)
-        if pause is not None and response.status in (429, 503):
-            with self._lock:
+        with self._lock:
+            if response.status == 429:
+                if not self.remaining():  # requests that were refused together are one refusal
+                    self._allowed = max(1.0, self.parallelism / 2)
+            else:
+                self._allowed += 1 / self._allowed
+                if self._allowed >= self._recommended:
+                    self._allowed = float("inf")
+            if pause is not None and response.status in (429, 503):
                 self._not_before = max(self._not_before, self._clock() + pause)
 
     def remaining(self) -> float:

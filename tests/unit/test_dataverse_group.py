@@ -269,7 +269,7 @@ def test_everybody_honours_a_pause(service: Service, pool: ThreadPoolExecutor) -
     assert len(service.batches) == sent
 
 
-@pytest.mark.parametrize(("slots", "hint", "most"), [(3, None, 3), (3, "2", 2), (3, "50", 3)])
+@pytest.mark.parametrize(("slots", "hint", "most"), [(3, None, 3), (9, None, 4), (3, "2", 2), (3, "50", 3)])
 def test_slots_follow_the_setting_and_the_recommendation(
     service: Service, pool: ThreadPoolExecutor, slots: int, hint: str | None, most: int
 ) -> None:
@@ -278,18 +278,16 @@ def test_slots_follow_the_setting_and_the_recommendation(
         pressure.observe(Response(200, {"x-ms-dop-hint": hint}, b""))
     group = GroupCommit(service, pressure, clock=time.monotonic, slots=slots, max_operations=1)
     service.gate.clear()
-    futures = [pool.submit(group.submit, reads(f"r{n}"), soon()) for n in range(8)]
-    until(lambda: service.running == most and group.waiting == 8 - most)
+    futures = [pool.submit(group.submit, reads(f"r{n}"), soon()) for n in range(12)]
+    until(lambda: service.running == most and group.waiting == 12 - most)
     service.gate.set()
     for future in futures:
         future.result()
     assert service.most_running == most
 
 
-def test_without_a_token_a_batch_waits_for_company_until_the_others_have_landed(
-    service: Service, pool: ThreadPoolExecutor
-) -> None:
-    group = group_of(service, slots=2, rate=0.001)  # a token every quarter of an hour
+def test_without_a_token_a_batch_waits_for_one_and_for_company(service: Service, pool: ThreadPoolExecutor) -> None:
+    group = group_of(service, slots=2, rate=1)
     service.gate.clear()
     first = pool.submit(group.submit, reads("first"), soon())
     until(lambda: service.running == 1)
@@ -297,6 +295,7 @@ def test_without_a_token_a_batch_waits_for_company_until_the_others_have_landed(
     third = pool.submit(group.submit, reads("third"), soon())
     until(lambda: group.waiting == 1)  # one of the two boards, the other has joined
     assert service.batches == [["first"]]
+    until(lambda: service.running == 2)  # the first is still on its way
     service.gate.set()
     for future in (first, second, third):
         future.result()
