@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 from uuid import UUID, uuid5
 
@@ -33,12 +34,17 @@ class Customer:
 
     @property
     def membership_id(self) -> str:
-        return derived_id(str(self))
+        return _membership_id(self.table, self.id)
 
     @property
     def partition(self) -> int:
         """The first byte of the membership's id: mass jobs share out the customers by it."""
         return int(self.membership_id[:2], 16)
+
+
+@lru_cache(maxsize=8192)
+def _membership_id(table: str, row_id: str) -> str:
+    return derived_id(f"{table}:{row_id}")
 
 
 def derived_id(*parts: str) -> str:

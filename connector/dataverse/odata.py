@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import quote
 from uuid import UUID
@@ -232,33 +233,50 @@ def encode(value: Any) -> str:
     Accepts None, bool, int, Decimal, str, aware datetime, date, UUID, and mappings and sequences of these.
     TypeError or ValueError names the column otherwise; a float is refused because it has already lost its value.
     """
-    if isinstance(value, str):
-        return _string(value)
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return int.__repr__(value)
-    if isinstance(value, Mapping):
-        return "{" + ",".join([f"{_string(key)}:{_column(key, item)}" for key, item in value.items()]) + "}"
-    if isinstance(value, Decimal):
-        if not value.is_finite():
-            raise ValueError(f"{value} is not a number that JSON knows")
-        return format(value, "f")
-    if isinstance(value, datetime):
-        return f'"{moment(value)}"'
-    if isinstance(value, date):
-        return f'"{value.isoformat()}"'
-    if isinstance(value, UUID):
-        return f'"{value}"'
-    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
-        return "[" + ",".join([encode(item) for item in value]) + "]"
-    raise TypeError(f"cannot send a {type(value).__name__}")
+    spell = _SPELLINGS.get(type(value)) or next(
+        (spell for kind, spell in _LIKE.items() if isinstance(value, kind)), None
+    )
+    if spell is None or isinstance(value, bytes | bytearray | memoryview):
+        raise TypeError(f"cannot send a {type(value).__name__}")
+    return spell(value)
 
 
-def _column(name: str, value: Any) -> str:
-    try:
-        return encode(value)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{name}: {error}") from None
+def _object(columns: Mapping[str, Any]) -> str:
+    spelled = []
+    for name, value in columns.items():
+        try:
+            spelled.append(_name(name) + encode(value))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{name}: {error}") from None
+    return "{" + ",".join(spelled) + "}"
+
+
+@lru_cache(maxsize=4096)
+def _name(name: str) -> str:
+    return f"{_string(name)}:"
+
+
+def _number(value: Decimal) -> str:
+    if not value.is_finite():
+        raise ValueError(f"{value} is not a number that JSON knows")
+    return format(value, "f")
+
+
+def _array(values: Sequence[Any]) -> str:
+    return "[" + ",".join([encode(value) for value in values]) + "]"
+
+
+# By type, because bulk calls spell millions of values; what is only like one of them is found more slowly.
+_SPELLINGS: dict[type, Callable[[Any], str]] = {
+    str: _string,
+    type(None): lambda _: "null",
+    bool: lambda value: "true" if value else "false",
+    int: int.__repr__,
+    dict: _object,
+    Decimal: _number,
+    datetime: lambda value: f'"{moment(value)}"',
+    date: lambda value: f'"{value.isoformat()}"',
+    UUID: lambda value: f'"{value}"',
+    list: _array,
+}
+_LIKE: dict[type, Callable[[Any], str]] = _SPELLINGS | {Mapping: _object, Sequence: _array}

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 MONEY = Decimal("0.0001")
@@ -73,15 +74,9 @@ class Movements:
             }
         )
 
-    @classmethod
-    def from_json(cls, text: str) -> "Movements":
-        raw = json.loads(text)
-        return cls(
-            pending=raw.get("pending", {}),
-            spendable_on={d: day and date.fromisoformat(day) for d, day in raw.get("spendable_on", {}).items()},
-            tier=raw.get("tier"),
-            **_common_of(raw),
-        )
+    @staticmethod
+    def from_json(text: str) -> "Movements":
+        return _movements_of(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +271,17 @@ class Journal:
         entry = replace(entry, hash=entry.digest())
         self.state = self.state.after(entry)
         self.entries.append(entry)
+
+
+@lru_cache(maxsize=4096)  # an entry that is made is read several times before it is written
+def _movements_of(text: str) -> Movements:
+    raw = json.loads(text)
+    return Movements(
+        pending=raw.get("pending", {}),
+        spendable_on={d: day and date.fromisoformat(day) for d, day in raw.get("spendable_on", {}).items()},
+        tier=raw.get("tier"),
+        **_common_of(raw),
+    )
 
 
 def _common(part: "Movements | State") -> dict[str, Any]:

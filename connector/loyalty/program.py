@@ -151,4 +151,5 @@ def end_of_period(day: date, rounding: Rounding) -> date:
 def months_between(earlier: date, later: date) -> int:
     """Whole months from one day to another; negative when `later` is earlier."""
     months = (later.year - earlier.year) * 12 + later.month - earlier.month
-    return months - (add_months(earlier, months) > later)
+    # On the last day of a month that is shorter, a month is full.
+    return months - (later.day < earlier.day and later.day < monthrange(later.year, later.month)[1])
