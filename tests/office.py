@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from requests.adapters import BaseAdapter
+
 from connector.bus import Change
 from connector.dataverse import DataverseClient
 from connector.identity import derived_id
@@ -50,11 +52,13 @@ class Office:
         self.listener = Listener(self.client, self.sent.extend, clock, self.publisher.look)
         self.processor = Processor(Store(self.client, clock), Programs(self.client, program), self.sent.extend, clock)
 
-    def client_of(self, application_id: str) -> DataverseClient:
-        """A client for one more user of the environment, an application with every right."""
+    def client_of(
+        self, application_id: str, between: Callable[[BaseAdapter], BaseAdapter] = lambda adapter: adapter
+    ) -> DataverseClient:
+        """A client for one more user of the environment, an application with every right; `between` may stand in its way."""
         ensure_user(self.environment, f"# {application_id}", application=application_id)
         application = Application(self.environment, lambda header: Identity(application_id, None), url=URL)
-        return DataverseClient(URL, _Tokens(), adapter=DataverseAdapter(application), requests_per_second=1e6)
+        return DataverseClient(URL, _Tokens(), adapter=between(DataverseAdapter(application)), requests_per_second=1e6)
 
     def _install(self, program: str) -> None:
         """Tables, keys and steps by our own installer; keys are built by the environment's jobs, as in the cloud."""
