@@ -17,7 +17,8 @@ TABLE, COLUMN, CHOICE, RELATIONSHIP, KEY = 1, 2, 9, 10, 14
 DEFINITIONS = {"table": TABLE, "column": COLUMN, "relationship": RELATIONSHIP, "optionset": CHOICE, "key": KEY}
 ROWS = {
     "appaction": 10116, "appmodule": 80, "sitemap": 62, "systemform": 60, "savedqueryvisualization": 59, "savedquery": 26,
-    "environmentvariablevalue": 381, "environmentvariabledefinition": 380, "role": 20, "sdkmessageprocessingstep": 92,
+    "environmentvariablevalue": 381, "environmentvariabledefinition": 380, "role": 20,
+    "sdkmessageprocessingstepimage": 93, "sdkmessageprocessingstep": 92,
     "serviceendpoint": 95, "webresource": 61,
 }  # fmt: skip
 """Tables whose rows are components -> component type; in the order in which they can be deleted."""

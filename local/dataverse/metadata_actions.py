@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from local.dataverse import components
 from local.dataverse import metadata_input as given
 from local.dataverse import metadata_writes as writes
 from local.dataverse.actions import Parameters, action, answer
@@ -62,7 +63,7 @@ def InsertOptionValue(env: "Environment", request: "Request", parameters: Parame
     shown, others = given.labels(parameters.get("Label"), "Label")
     with env.changing_metadata(request.caller) as unit:
         require_special(request.caller, "prvWriteAttribute")
-        options, owner, _ = writes.options_named(unit, parameters)
+        options, owner, column = writes.options_named(unit, parameters)
         if parameters.get("Value") is None:
             value = max([99_999_999, *(option.value for option in options)]) + 1
         else:
@@ -72,6 +73,10 @@ def InsertOptionValue(env: "Environment", request: "Request", parameters: Parame
         described, _ = given.labels(parameters.get("Description"), "Description")
         options.append(Option(value, shown, description=described, color=parameters.get("Color"), labels=others))
         env.save(owner)
+        solution = _solution(request, parameters)
+        if solution and column is not None and not column.custom:
+            components.solution_id(unit, solution)
+            components.note_layer(unit, solution, "option", f"{owner.name}/{column.name}/{value}", shown)
     return answer(request, "InsertOptionValue", NewOptionValue=value)
 
 

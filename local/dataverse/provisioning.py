@@ -23,6 +23,11 @@ MESSAGES = (
     "Create", "Update", "Delete", "Retrieve", "RetrieveMultiple", "Associate", "Disassociate", "Assign", "SetState",
     "CreateMultiple", "UpdateMultiple", "Merge", "GrantAccess", "RevokeAccess",
 )  # fmt: skip
+# The same in every environment of Dataverse; those of the others were not found anywhere.
+_MESSAGE_IDS = {
+    "Create": "9ebdbb1b-ea3e-db11-86a7-000a3a5473e8", "Update": "20bebb1b-ea3e-db11-86a7-000a3a5473e8",
+    "Delete": "a1bdbb1b-ea3e-db11-86a7-000a3a5473e8",
+}  # fmt: skip
 _FILTERED = ("Create", "Update", "Delete", "CreateMultiple", "UpdateMultiple")
 
 
@@ -38,11 +43,15 @@ def provision(env: "Environment", schema: Schema) -> None:
     env.schema_changed()
     _rows(env)
     for message in MESSAGES:
-        _insert(env, "sdkmessage", sdkmessageid=stable_id("message", message), name=message)
+        _insert(env, "sdkmessage", sdkmessageid=_message_id(message), name=message)
     for name in SPECIAL:
         _insert(env, "privilege", privilegeid=privilege_id(name), name=name)
     for table in schema.tables.values():
         register_table(env, table)
+
+
+def _message_id(name: str) -> str:
+    return _MESSAGE_IDS.get(name) or stable_id("message", name)
 
 
 def register_table(env: "Environment", table: Table) -> None:
@@ -59,7 +68,7 @@ def register_table(env: "Environment", table: Table) -> None:
         _insert(
             env, "sdkmessagefilter", sdkmessagefilterid=stable_id("filter", message, table.name),
             name=f"{message} of {table.name}", primaryobjecttypecode=table.name, secondaryobjecttypecode="none",
-            sdkmessageid=stable_id("message", message), iscustomprocessingstepallowed=1,
+            sdkmessageid=_message_id(message), iscustomprocessingstepallowed=1,
         )  # fmt: skip
 
 

@@ -1,9 +1,10 @@
-"""ImportSolution, ImportSolutionAsync and StageSolution. Importing this module registers them."""
+"""ImportSolution, ExportSolution, both also as system jobs, and StageSolution. Importing this module registers them."""
 
 import base64
 import binascii
 import threading
 import uuid
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -12,21 +13,22 @@ from local.dataverse.errors import Fault, bad_request
 from local.dataverse.responses import Response, no_content
 from local.dataverse.security import Caller, require_special
 from local.dataverse.values import guid, timestamp
-from local.solutions import importer, removal  # noqa: F401 - deleting a solution
+from local.solutions import exporter, importer, removal  # noqa: F401 - deleting a solution
 from local.solutions.package import Package, read
 
 if TYPE_CHECKING:
     from local.dataverse.environment import Environment
     from local.dataverse.service import Request
 
-_SUCCEEDED, _FAILED, _IMPORT_JOB_TYPE = 30, 31, 93
+_SUCCEEDED, _FAILED, _IMPORT_JOB_TYPE, _EXPORT_JOB_TYPE = 30, 31, 93, 202
 
 
 class _State:
-    """Of one environment: packages that were staged, and whether an import is under way."""
+    """Of one environment: packages that were staged or exported (until it is closed), and whether an import is under way."""
 
     def __init__(self) -> None:
         self.staged: dict[str, bytes] = {}
+        self.exported: dict[str, bytes] = {}
         self.importing = threading.Lock()
 
 
@@ -88,23 +90,9 @@ def ImportSolutionAsync(env: "Environment", request: "Request", parameters: Para
     require_special(caller, "prvImportCustomization")
     data = _file(env, parameters)
     _begin(env)
-    operation, job = str(uuid.uuid4()), guid(parameters.get("ImportJobId")) or str(uuid.uuid4())
+    job = guid(parameters.get("ImportJobId")) or str(uuid.uuid4())
     try:
-        with env.unit(caller) as unit:
-            unit.connection.execute(
-                "INSERT INTO asyncoperation (asyncoperationid, name, operationtype, statecode, statuscode, createdon, "
-                'modifiedon, ownerid, "ownerid:type", owningbusinessunit, versionnumber) '
-                "VALUES (?, 'Import Solution', ?, 0, 0, ?, ?, ?, 'systemuser', ?, ?)",
-                (
-                    operation,
-                    _IMPORT_JOB_TYPE,
-                    unit.moment,
-                    unit.moment,
-                    caller.user,
-                    caller.business_unit,
-                    env.next_version(),
-                ),
-            )
+        operation = _waiting(env, caller, "Import Solution", _IMPORT_JOB_TYPE)
         env.add_job("import", lambda: _run(env, caller, data, operation, job))
     except BaseException:
         _state(env).importing.release()
@@ -112,23 +100,102 @@ def ImportSolutionAsync(env: "Environment", request: "Request", parameters: Para
     return answer(request, "ImportSolutionAsync", AsyncOperationId=operation, ImportJobKey=job)
 
 
+def _waiting(env: "Environment", caller: Caller, name: str, kind: int) -> str:
+    """The id of a new system job."""
+    operation = str(uuid.uuid4())
+    with env.unit(caller) as unit:
+        unit.connection.execute(
+            "INSERT INTO asyncoperation (asyncoperationid, name, operationtype, statecode, statuscode, createdon, "
+            'modifiedon, ownerid, "ownerid:type", owningbusinessunit, versionnumber) '
+            "VALUES (?, ?, ?, 0, 0, ?, ?, ?, 'systemuser', ?, ?)",
+            (operation, name, kind, unit.moment, unit.moment, caller.user, caller.business_unit, env.next_version()),
+        )
+    return operation
+
+
 def _run(env: "Environment", caller: Caller, data: bytes, operation: str, job: str) -> None:
+    try:
+        _finish(env, operation, lambda: _import(env, caller, read(data), job))
+    finally:
+        _state(env).importing.release()
+
+
+def _finish(env: "Environment", operation: str, work: Callable[[], None]) -> None:
+    """Does the work of a system job and notes how it ended."""
     status, message = _SUCCEEDED, None
     try:
-        _import(env, caller, read(data), job)
+        work()
     except Fault as fault:
         status, message = _FAILED, fault.message
     except Exception as error:  # a job that dies must not look as if it were still running
         status, message = _FAILED, f"An unexpected error occurred: {type(error).__name__}."
         raise
     finally:
-        _state(env).importing.release()
         with env.storage.writing() as writer:
             writer.execute(
                 "UPDATE asyncoperation SET statecode = 3, statuscode = ?, message = ?, friendlymessage = ?, completedon = ?, "
                 "versionnumber = ? WHERE asyncoperationid = ?",
                 (status, message, message, timestamp(env.clock()), env.next_version(), operation),
             )
+
+
+# --- export ---
+
+_SETTINGS = (
+    "ExportAutoNumberingSettings", "ExportCalendarSettings", "ExportCustomizationSettings", "ExportEmailTrackingSettings",
+    "ExportGeneralSettings", "ExportIsvConfig", "ExportMarketingSettings", "ExportOutlookSynchronizationSettings",
+    "ExportRelationshipRoles", "ExportSales",
+)  # fmt: skip
+
+
+def _export(env: "Environment", caller: Caller, parameters: Parameters) -> bytes:
+    """The zip. Settings of the organisation are no components and cannot be exported here."""
+    name, managed = parameters.get("SolutionName"), parameters.get("Managed")
+    if not isinstance(name, str) or not name:
+        raise bad_request("The parameter 'SolutionName' is missing.")
+    if not isinstance(managed, bool):
+        raise bad_request("The parameter 'Managed' must be true or false.")
+    wanted = [setting for setting in _SETTINGS if parameters.get(setting)]
+    if wanted:
+        raise Fault(
+            400,
+            exporter.EXPORT_ERROR,
+            f"An error occurred while exporting a Solution. '{wanted[0]}' is not supported here.",
+        )
+    with env.unit(caller) as unit:
+        return exporter.export(unit, name, managed=managed)
+
+
+@action
+def ExportSolution(env: "Environment", request: "Request", parameters: Parameters) -> Response:
+    require_special(request.caller, "prvExportCustomization")
+    data = _export(env, request.caller, parameters)
+    return answer(request, "ExportSolution", ExportSolutionFile=base64.b64encode(data).decode())
+
+
+@action
+def ExportSolutionAsync(env: "Environment", request: "Request", parameters: Parameters) -> Response:
+    """What is wrong shows in the system job; its file is fetched with DownloadSolutionExportData."""
+    caller = request.caller
+    require_special(caller, "prvExportCustomization")
+    job = str(uuid.uuid4())
+
+    def work() -> None:
+        _state(env).exported[job] = _export(env, caller, parameters)
+
+    operation = _waiting(env, caller, "Export Solution", _EXPORT_JOB_TYPE)
+    env.add_job("export", lambda: _finish(env, operation, work))
+    return answer(request, "ExportSolutionAsync", AsyncOperationId=operation, ExportJobId=job)
+
+
+@action
+def DownloadSolutionExportData(env: "Environment", request: "Request", parameters: Parameters) -> Response:
+    require_special(request.caller, "prvExportCustomization")
+    job = str(parameters.get("ExportJobId"))
+    data = _state(env).exported.get(guid(job) or "")
+    if data is None:
+        raise Fault(404, "0x80040217", f"ExportSolutionUpload With Id = {job[:60]} Does Not Exist")
+    return answer(request, "DownloadSolutionExportData", ExportSolutionFile=base64.b64encode(data).decode())
 
 
 @action

@@ -1,6 +1,7 @@
 """Applies a package to an environment in one transaction: all of it or nothing."""
 
 import base64
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from local.dataverse.errors import Fault
 from local.dataverse.model import Option, Table
 from local.dataverse.records import Unit
 from local.dataverse.security import BASIC, DEEP, GLOBAL, LOCAL
-from local.solutions import translate
+from local.solutions import events, exporter, translate
 from local.solutions.package import (
     IMPORT_ERROR,
     MANAGED_OVER_UNMANAGED,
@@ -59,6 +60,12 @@ def apply(unit: Unit, package: Package) -> None:
                 writes.create_key(unit, table, translate.key_body(key), package.name)
             else:
                 holder.has(components.KEY, present.id)
+    for body in translate.many_to_many(customizations):
+        relation = unit.schema.relationships.get(body["SchemaName"])
+        if relation is None:
+            writes.create_relationship(unit, body, package.name)
+        else:
+            holder.has(components.RELATIONSHIP, relation.id)
     unit.schema.changed()
     for set_name, row_id, row in _rows(package):
         holder.put(unit.schema.sets[set_name], row_id, row)
@@ -70,6 +77,8 @@ def apply(unit: Unit, package: Package) -> None:
             components.note_layer(unit, package.name, "ribbon", name, _inner(_held(ribbon)))
     _roles(holder, customizations)
     _app_components(unit, customizations)
+    _commands(holder)
+    events.bring(holder)
 
 
 @dataclass(frozen=True)
@@ -237,6 +246,7 @@ def _rows(package: Package) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for name, data in package.files.items():
         if name.endswith("/environmentvariabledefinition.xml"):
             yield from _variable(fromstring(data))
+            yield from _value(name, package)
     for entity in customizations.iter("Entity"):
         yield from _table_rows(entity)
     for board in customizations.findall("Dashboards/Dashboard"):
@@ -287,6 +297,23 @@ def _variable(definition: Element) -> Iterator[tuple[str, str, dict[str, Any]]]:
         "defaultvalue": text(definition, "defaultvalue") or None,
     }
     yield "environmentvariabledefinitions", _derived("environmentvariabledefinition", name), row
+
+
+def _value(name: str, package: Package) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """The value that lies beside a variable's definition, if there is one."""
+    folder = name.rpartition("/")[0]
+    data = package.files.get(f"{folder}/environmentvariablevalues.json")
+    if data is None:
+        return
+    variable = folder.rpartition("/")[2]
+    try:
+        value = json.loads(data)["environmentvariablevalues"]["environmentvariablevalue"]
+        row_id, words = value["@environmentvariablevalueid"], value["value"]
+    except (ValueError, KeyError, TypeError):
+        raise Fault(400, IMPORT_ERROR, f"The value of environment variable {variable[:100]} is not readable.") from None
+    definition = _derived("environmentvariabledefinition", variable)
+    bind = {"EnvironmentVariableDefinitionId@odata.bind": f"/environmentvariabledefinitions({definition})"}
+    yield "environmentvariablevalues", _guid(row_id), {"schemaname": variable, "value": words} | bind
 
 
 def _table_rows(entity: Element) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -379,6 +406,11 @@ def _app_components(unit: Unit, customizations: Element) -> None:
     for app in customizations.findall("AppModules/AppModule"):
         app_id = _derived("appmodule", text(app, "UniqueName"))
         run("DELETE FROM appmodulecomponent WHERE appmoduleidunique = ?", (app_id,))
+        roles = {_guid(role.get("id")) for role in app.iterfind("AppModuleRoleMaps/Role")}
+        mapped = {role for (role,) in run("SELECT roleid FROM appmoduleroles WHERE appmoduleid = ?", (app_id,))}
+        relation = unit.schema.relationships["appmoduleroles_association"]
+        for role_id in sorted(roles - mapped):
+            records.associate(unit, unit.schema.tables["appmodule"], app_id, relation, role_id)
         for component in app.iter("AppModuleComponent"):
             kind, named = int(component.get("type", "0")), component.get("schemaName", "")
             object_id = _guid(component.get("id")) or (
@@ -395,3 +427,28 @@ def _app_components(unit: Unit, customizations: Element) -> None:
                     unit.env.next_version(),
                 ),
             )
+
+
+def _commands(holder: Holder) -> None:
+    """Modern commands name their script; its id is that of this environment."""
+    unit = holder.unit
+    for name, data in holder.package.files.items():
+        if not name.endswith("/appaction.xml"):
+            continue
+        action = fromstring(data)
+        unique = action.get("uniquename", "")
+        row: dict[str, Any] = {"uniquename": unique}
+        table = unit.schema.tables["appaction"]
+        for column in exporter.ACTION_COLUMNS:
+            given = action.findtext(column)
+            if given is not None:
+                kind = table.columns[column].type
+                row[column] = given == "1" if kind == "Boolean" else int(given) if kind == "Picklist" else given
+        page = text(action, "onclickeventjavascriptwebresourceid/name")
+        if page:
+            found = unit.connection.execute("SELECT webresourceid FROM webresource WHERE name = ?", (page,)).fetchone()
+            if found is None:
+                raise Fault(400, IMPORT_ERROR, f"The command {unique[:100]} calls {page[:100]}, which does not exist.")
+            row["OnClickEventJavaScriptWebResourceId@odata.bind"] = f"/webresourceset({found[0]})"
+        known = unit.connection.execute("SELECT appactionid FROM appaction WHERE uniquename = ?", (unique,)).fetchone()
+        holder.put(table, known[0] if known else _derived("appaction", unique), row)

@@ -35,6 +35,16 @@ def label(words: str) -> Json:
     return {"LocalizedLabels": [{"Label": words, "LanguageCode": 1033}]}
 
 
+def label_at(element: Element, path: str) -> Json:
+    """The texts under `LocalizedNames`, `displaynames`, `labels` and the like, in every language."""
+    found = element.find(path)
+    words = [
+        {"Label": each.get("description") or "", "LanguageCode": int(each.get("languagecode") or 1033)}
+        for each in (found if found is not None else ())
+    ]
+    return {"LocalizedLabels": words} if words else label("")
+
+
 def table_body(entity: Element) -> Json:
     """A table with its primary name column."""
     name = entity.get("Name", "")
@@ -58,9 +68,9 @@ def table_body(entity: Element) -> Json:
 
 def table_texts(entity: Element) -> Json:
     return {
-        "DisplayName": label(described(entity, "LocalizedNames")),
-        "DisplayCollectionName": label(described(entity, "LocalizedCollectionNames")),
-        "Description": label(described(entity, "Descriptions")),
+        "DisplayName": label_at(entity, "LocalizedNames"),
+        "DisplayCollectionName": label_at(entity, "LocalizedCollectionNames"),
+        "Description": label_at(entity, "Descriptions"),
     }
 
 
@@ -75,8 +85,8 @@ def columns(entity: Element) -> Iterator[Element]:
 def common(attribute: Element) -> Json:
     return {
         "SchemaName": attribute.get("PhysicalName"),
-        "DisplayName": label(described(attribute, "displaynames")),
-        "Description": label(described(attribute, "Descriptions")),
+        "DisplayName": label_at(attribute, "displaynames"),
+        "Description": label_at(attribute, "Descriptions"),
         "RequiredLevel": {"Value": _LEVELS.get(text(attribute, "RequiredLevel"), "None")},
     }
 
@@ -128,7 +138,7 @@ def _bounds(attribute: Element) -> Json:
 
 def options(element: Element) -> list[Json]:
     return [
-        {"Value": int(option.get("value", "0")), "Label": label(described(option, "labels"))}
+        {"Value": int(option.get("value", "0")), "Label": label_at(option, "labels")}
         for option in element.iter("option")
     ]
 
@@ -147,7 +157,7 @@ def global_choice(optionset: Element) -> Json:
 def key_body(key: Element) -> Json:
     return {
         "SchemaName": text(key, "Name"),
-        "DisplayName": label(described(key, "displaynames")),
+        "DisplayName": label_at(key, "displaynames"),
         "KeyAttributes": [(name.text or "").strip() for name in key.iter("AttributeName")],
     }
 
@@ -195,3 +205,22 @@ def _relationship(node: Element) -> Json:
             for part in ("Assign", "Delete", "Reparent", "Share", "Unshare")
         },
     }
+
+
+def many_to_many(customizations: Element) -> Iterator[Json]:
+    for node in customizations.iter("EntityRelationship"):
+        if text(node, "EntityRelationshipType") != "ManyToMany":
+            continue
+        navigation = {
+            text(role, "RelationshipRoleType"): text(role, "NavigationPropertyName")
+            for role in node.iter("EntityRelationshipRole")
+        }
+        yield {
+            "@odata.type": f"{_CRM}.ManyToManyRelationshipMetadata",
+            "SchemaName": node.get("Name"),
+            "Entity1LogicalName": text(node, "FirstEntityName").lower(),
+            "Entity2LogicalName": text(node, "SecondEntityName").lower(),
+            "IntersectEntityName": text(node, "IntersectEntityName"),
+            "Entity1NavigationPropertyName": navigation.get("0") or None,
+            "Entity2NavigationPropertyName": navigation.get("1") or None,
+        }
