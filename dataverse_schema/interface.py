@@ -80,12 +80,17 @@ class Section(Source):
 
 
 class Form(Source):
-    """`main`: a form of a table of ours; `tab`: what is added to the company's forms; `quick_view`: for their forms."""
+    """`main`: a form of a table of ours; `tab`: what is added to the company's forms; `quick_view`: for their forms.
+
+    `on_load` is a function of `libraries`, scripts that are loaded in this order.
+    """
 
     table: str
     kind: Literal["main", "tab", "quick_view"]
     label: str
     sections: tuple[Section, ...] = Field(min_length=1)
+    libraries: tuple[str, ...] = ()
+    on_load: str = ""
 
     @property
     def id(self) -> UUID:
@@ -368,6 +373,11 @@ class _Check:
         place = f"forms/{form.table}.toml: {form.kind}"
         if (form.kind == "main") == self.table(form.table, place).extends:
             raise SourceError(f"{place}: tables of ours have a main form, standard tables a tab and a quick view")
+        for library in form.libraries:
+            if library not in self.web_resources:
+                raise SourceError(f"{place}: there is no web resource {library}")
+        if bool(form.libraries) != bool(form.on_load):
+            raise SourceError(f"{place}: libraries and on_load belong together")
         for section in form.sections:
             for column in section.fields:
                 self.column(form.table, column, place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from uuid import UUID
 
 from ..interface import Form, Interface, Section, Subgrid, column_types
@@ -36,7 +37,7 @@ class FormRenderer:
         self.table: Table = model.by_name[form.table]
 
     def form_element(self) -> Element:
-        form = el("form", None, el("tabs", None, self.tab()))
+        form = el("form", None, el("tabs", None, self.tab()), *self._scripts())
         if self.form.kind == "main":
             form.append(el("DisplayConditions", {"Order": "0", "FallbackForm": "true"}, el("Everyone")))
         return form
@@ -59,6 +60,25 @@ class FormRenderer:
             self._labels(self.form.label),
             el("columns", None, el("column", {"width": "100%"}, el("sections", None, *sections))),
         )
+
+    def _scripts(self) -> Iterator[Element]:
+        if not self.form.on_load:
+            return
+        handler = {
+            "functionName": self.form.on_load,
+            "libraryName": self.form.libraries[-1],
+            "handlerUniqueId": self._id("handler/onload"),
+            "enabled": "true",
+            "parameters": "",
+            "passExecutionContext": "true",
+        }
+        event = {"name": "onload", "application": "false", "active": "false"}
+        yield el("events", None, el("event", event, el("Handlers", None, el("Handler", handler))))
+        libraries = [
+            el("Library", {"name": name, "libraryUniqueId": self._id(f"library/{name}")})
+            for name in self.form.libraries
+        ]
+        yield el("formLibraries", None, *libraries)
 
     @property
     def tab_name(self) -> str:

@@ -61,7 +61,7 @@ RIGHTS = {
         "loy_Redemption": "cG rG wG aG",
         "loy_Adjustment": "cG rG wG aG",
         "loy_IntegrationLog": "cG rG wG",
-        "loy_BulkRun": "cG rG wG",
+        "loy_BulkRun": "cG rG wG tG",
         "TransactionCurrency": "rG",
         "Organization": "rG",
         "User": "rG",
