@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
+import requests
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
 
 from connector.dataverse import ClientSecretTokens, Create, DataverseClient, Update
@@ -236,6 +238,23 @@ def desk(browser: Browser, stack: Stack, badges: dict[tuple[str, str], Any]) -> 
     for each in made:
         each.context.close()
         assert not each.faults
+
+
+@contextmanager
+def events_lost(stack: Stack) -> Iterator[None]:
+    """What happens meanwhile leads to events that nobody ever hears of; at least one."""
+    admin, ca_file = stack.endpoints["dataverse_admin_url"], stack.endpoints["ca_file"]
+
+    def turn(dial: float) -> int:
+        answer = requests.post(f"{admin}/faults", json={"event_lost": dial}, verify=ca_file, timeout=30).json()
+        return int(answer["counts"].get("event_lost", 0))
+
+    before = turn(1.0)
+    try:
+        yield
+        wait_until(lambda: turn(1.0) > before, about="a lost event")
+    finally:
+        turn(0.0)
 
 
 def redeem(page: Page, points: str, what_for: str = "") -> None:

@@ -43,11 +43,15 @@
   // Lines of the table for one row of the log.
   function lines(log, row, texts, format) {
     const preview = previewOf(row);
-    const about = Loyalty.said.ofLog(log, texts, format).message;
+    const about = el("div", {}, [
+      el("span", { "class": "line", text: Loyalty.said.ofLog(log, texts, format).message }), Loyalty.record.about(log, texts)
+    ]);
     if (!preview || row.loy_check) {
       return [[about, texts.say("finding.waiting", {}), "", ""]];
     }
-    return preview.ledgers.map(function (ledger, place) {
+    // Who only passes a change on has nothing to tell when somebody takes it up.
+    const telling = preview.ledgers.filter(function (ledger) { return ledger.outcome !== "nothing" || ledger.customer; });
+    return (telling.length ? telling : preview.ledgers).map(function (ledger, place) {
       return [
         place ? "" : about,
         el("div", {}, [

@@ -101,7 +101,9 @@
       el("tr", { "data-id": id }, [
         el("td", {}, [box]),
         el("td", { "class": "when", text: format.instant(row.loy_occurredon) }),
-        el("td", { "class": "what" }, [sentence, said.next ? el("span", { "class": "next", text: said.next }) : null]),
+        el("td", { "class": "what" }, [sentence, el("span", { "class": "next" }, [
+          Loyalty.record.about(row, texts), said.next ? el("span", { text: said.next }) : null
+        ])]),
         el("td", { "class": "state" }, [el("span", { "class": "badge " + (BADGES[outcome(row)] || "quiet"),
           text: row.loy_resume ? say("outcome.sending", {}) : row.loy_check ? say("outcome.checking", {}) : say("outcome." + outcome(row), {}) })]),
         el("td", { "class": "number took", text: took })

@@ -35,5 +35,11 @@
     return text === undefined ? (row[column] === null || row[column] === undefined ? "" : String(row[column])) : text;
   }
 
-  Loyalty.record = { link: link, read: read, shown: shownValue, columns: SHOWN };
+  // "Invoice 7f3a2c10", as a link; null for a row that is about no record.
+  function about(log, texts) {
+    return SHOWN[log.loy_recordtable] && GUID.test(log.loy_recordid || "")
+      ? link(log.loy_recordtable, log.loy_recordid, texts.say("about." + log.loy_recordtable, { id: log.loy_recordid.slice(0, 8) })) : null;
+  }
+
+  Loyalty.record = { link: link, about: about, read: read, shown: shownValue, columns: SHOWN };
 }(window.Loyalty = window.Loyalty || {}));

@@ -61,6 +61,11 @@ window.Loyalty.addTexts("de", {
   "kind.adjust": "Angepasst",
   "kind.tier": "Stufe",
 
+  "about.invoice": "Rechnung {id}",
+  "about.loy_redemption": "Einlösung {id}",
+  "about.loy_adjustment": "Anpassung {id}",
+  "about.loy_membership": "Mitgliedschaft {id}",
+
   "trace.way": "Vom Ereignis zum Hauptbuch",
   "trace.event": "Ereignis: {cause}",
   "trace.step": "{time}: {sentence} ({ms} ms, Zustellung {attempt})",

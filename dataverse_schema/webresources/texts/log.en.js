@@ -61,6 +61,11 @@ window.Loyalty.addTexts("en", {
   "kind.adjust": "Adjust",
   "kind.tier": "Tier",
 
+  "about.invoice": "Invoice {id}",
+  "about.loy_redemption": "Redemption {id}",
+  "about.loy_adjustment": "Adjustment {id}",
+  "about.loy_membership": "Membership {id}",
+
   "trace.way": "From the event to the ledger",
   "trace.event": "Event: {cause}",
   "trace.step": "{time}: {sentence} ({ms} ms, delivery {attempt})",

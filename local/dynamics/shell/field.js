@@ -16,7 +16,6 @@ export async function fieldOf(cell, model) {
   const box = el("div", { class: "field" });
   const editor = !cell.locked && model.editable(cell.name) ? await editorOf(cell, column, model) : null;
   const value = editor ? editor.node : el("span", { class: "value", id: `field-${cell.name}` });
-  const star = el("span", { class: "star", "aria-hidden": "true" }, "*");
   box.append(editor ? label : el("span", { class: "soft" }, cell.title), el("div", {}, value, problem));
   if (!column) {
     return box;
@@ -24,10 +23,10 @@ export async function fieldOf(cell, model) {
   const attribute = model.attributes.get(cell.name);
   const control = model.add(cell.name, {
     shown: () => {
-      star.hidden = attribute.getRequiredLevel() !== "required";
+      label.classList.toggle("required", attribute.getRequiredLevel() === "required");
       if (editor) { editor.show(attribute.getValue()); } else { value.replaceChildren(readOnly(model, attribute)); }
     },
-    label: (text) => (text === undefined ? cell.title : (label.firstChild.textContent = text)),
+    label: (text) => (text === undefined ? cell.title : (label.textContent = text)),
     disabled: (flag) => (flag === undefined ? !editor || value.disabled : editor && (value.disabled = flag)),
     visible: (flag) => (flag === undefined ? !box.hidden : (box.hidden = !flag)),
     focus: () => value.focus(),
@@ -38,7 +37,6 @@ export async function fieldOf(cell, model) {
     },
   });
   if (editor) {
-    label.append(star);
     value.setAttribute("aria-required", String(column.required));
     value.addEventListener("change", () => {
       control.clearNotification("required");

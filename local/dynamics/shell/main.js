@@ -106,7 +106,9 @@ const scripts = new Map();
 function script(url) {
   if (!scripts.has(url)) {
     scripts.set(url, new Promise((resolve, reject) => {
-      document.head.append(el("script", { src: url, onload: resolve, onerror: () => reject(new Error(`${url} does not load.`)) }));
+      const node = el("script", { src: url, onload: resolve, onerror: () => reject(new Error(`${url} does not load.`)) });
+      node.async = false; // fetched side by side, run in the order of the form
+      document.head.append(node);
     }));
   }
   return scripts.get(url);
