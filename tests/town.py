@@ -49,7 +49,7 @@ def residents(count: int, seed: int = 1, *, due: float = 0.8) -> list[Resident]:
             journal.append(
                 Kind.ADJUST,
                 Movements(
-                    lots={day: chance.randrange(1, 1000)}, tier=None if number else "BASE", since=date(2020, 1, 1)
+                    lots={day: chance.randrange(1, 5000)}, tier=None if number else "BASE", since=date(2020, 1, 1)
                 ),
                 cause="opening",
                 key=f"opening:{customer}:{number + 1}",

@@ -99,8 +99,11 @@ class Applier:
             self._update(f"{table}s", table, rows, applied)
         self._update("loy_memberships", "loy_membership", memberships, applied)
         for member in self.beyond(members, lambda member: member.state.sequence):
-            self.rewrite(member)
-            applied.rewritten += 1
+            try:
+                self.rewrite(member)
+                applied.rewritten += 1
+            except LedgerError as error:
+                applied.failed.append((member, broken(error)))
 
     def beyond(
         self, members: Iterable[Member], known: Callable[[Member], int]

@@ -145,7 +145,7 @@ class Book:
             if page.progress.status in ENDED and page.progress.status is not status:
                 raise ValueError(f"the run has ended: it is {page.progress.status.name.lower()}")
             page.columns |= {"loy_status": status.value} | ({"loy_message": message[:4000]} if message else {})
-            page.progress = replace(page.progress, status=status)
+            page.progress = replace(page.progress, status=status, message=message or page.progress.message)
 
         return self._change(change).progress
 

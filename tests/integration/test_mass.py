@@ -1,0 +1,360 @@
+"""Mass jobs on the local Dataverse in this process: every point is cancelled once, whatever happens in between."""
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from requests.adapters import BaseAdapter
+
+from connector.audit import Audit
+from connector.dataverse import Create, DataverseClient, Update
+from connector.identity import Customer, derived_id
+from connector.loyalty.program import Program
+from connector.mass import Order, Progress, read, set_status, start, work
+from connector.rows import ledger
+from connector.rows.choices import BulkKind, BulkStatus
+from connector.rows.programs import read_program
+from tests.office import Office
+from tests.town import NOW, Resident, residents, settle_in
+
+LEASE = 60.0
+
+
+class Town:
+    """An office with residents, and a clock that is moved by hand."""
+
+    def __init__(self, home: Path) -> None:
+        self.moment = NOW
+        self.office = Office(home, clock=self.now)
+        self.client = self.office.client
+        self.program: Program = read_program(self.client, "CJ")
+        self.seed = 0
+
+    def now(self) -> datetime:
+        return self.moment
+
+    def settle(self, count: int, **more: float) -> list[Resident]:
+        self.seed += 1
+        people = residents(count, self.seed, **more)
+        settle_in(self.client, self.program, people)
+        self.office.events()
+        return people
+
+    def start(self, kind: BulkKind = BulkKind.EXPIRY, **more: Any) -> str:
+        return start(self.client, Order(kind, self.moment.date(), **more), self.now)
+
+    def work(self, run_id: str, client: DataverseClient | None = None, **more: Any) -> Progress:
+        more = {"page": 20, "lanes": 2, "lease": LEASE} | more
+        sent = self.office.sent.extend
+        return work(run_id, [client or self.client], self.program, sent, clock=self.now, **more)
+
+    def points(self, customer: Customer) -> tuple[int, int]:
+        """On the membership and on the customer."""
+        member = self.client.get(f"loy_memberships({customer.membership_id})?$select=loy_balance")
+        shown = self.client.get(f"{customer.entity_set}({customer.id})?$select=loy_pointsbalance")
+        return member["loy_balance"], shown["loy_pointsbalance"]
+
+    def holds(self) -> None:
+        report = Audit(self.client, self.program, self.now()).run()
+        assert report.holds, report.violations[:10]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    made = Town(tmp_path_factory.mktemp("town"))
+    yield made
+    made.office.close()
+
+
+@pytest.fixture
+def town(shared: Town) -> Town:
+    """One town for all tests: each settles people of its own, and leaves nobody behind who is due."""
+    shared.office.sent.clear()
+    return shared
+
+
+class Crash(BaseException):
+    """The process is gone: nothing it does afterwards reaches Dataverse."""
+
+
+class Meddler(BaseAdapter):
+    """Stands before Dataverse: `before` and `after` hear of each request; whatever they raise ends it."""
+
+    def __init__(
+        self,
+        behind: BaseAdapter,
+        before: Callable[[Any], None] = lambda request: None,
+        after: Callable[[Any], None] = lambda request: None,
+    ) -> None:
+        super().__init__()
+        self._behind = behind
+        self._before = before
+        self._after = after
+        self._lock = threading.Lock()
+
+    def send(self, request: Any, **more: Any) -> Any:  # type: ignore[override]
+        with self._lock:
+            self._before(request)
+        answer = self._behind.send(request, **more)
+        with self._lock:
+            self._after(request)
+        return answer
+
+    def close(self) -> None:
+        pass
+
+
+def meddled(town: Town, **hears: Callable[[Any], None]) -> DataverseClient:
+    return town.office.client_of(derived_id("test", "meddled"), lambda adapter: Meddler(adapter, **hears))
+
+
+def expected(people: list[Resident]) -> tuple[int, int]:
+    due = [resident for resident in people if resident.gone]
+    return len(due), sum(resident.gone for resident in due)
+
+
+def done(progress: Progress) -> tuple[int, int]:
+    return progress.totals.done, progress.totals.points
+
+
+def test_points_whose_day_has_passed_are_cancelled(town: Town) -> None:
+    people = town.settle(300)
+    progress = town.work(town.start(), page=50)
+    totals = progress.totals
+    assert progress.status is BulkStatus.DONE
+    assert done(progress) == expected(people)
+    assert (totals.selected, totals.failed, totals.second_round) == (totals.done, 0, 0)
+    for resident in people:
+        assert town.points(resident.customer) == (resident.state.balance - resident.gone,) * 2
+    town.holds()
+    assert town.work(town.start()).totals.selected == 0
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_crash_at_any_request_loses_and_repeats_nothing(town: Town, moment: str) -> None:
+    for k in range(1, 200):
+        people = town.settle(12, due=0.9)
+        run_id = town.start()
+        requests = 0
+
+        def count(request: Any, k: int = k) -> None:
+            nonlocal requests
+            requests += 1
+            if requests >= k:
+                raise Crash
+
+        try:
+            first = town.work(run_id, meddled(town, **{moment: count}), lanes=1, page=5, worker="one")
+        except Crash:
+            town.moment += timedelta(seconds=LEASE + 1)
+            first = town.work(run_id, page=5, worker="two")
+        assert first.status is BulkStatus.DONE
+        assert done(first) == expected(people), f"crash {moment} request {k}"
+        if requests < k:
+            break
+    else:
+        pytest.fail("the run never came to its end")
+    assert k > 12
+    town.holds()
+
+
+def redeem(town: Town, customer: Customer, points: int) -> dict[str, Any]:
+    """A clerk's redemption, decided at once; the row as it was answered."""
+    wish = str(uuid4())
+    bind = {f"loy_CustomerId_{customer.table}@odata.bind": f"/{customer.entity_set}({customer.id})"}
+    row = {"loy_redemptionid": wish, "loy_requestid": wish, "loy_name": "R", "loy_points": points, **bind}
+    town.client.commit([Create("loy_redemptions", row)])
+    town.office.work(town.office.events())
+    columns = "loy_status,loy_transactioncode,loy_reason,loy_reasoncode,loy_balanceafter"
+    found: dict[str, Any] = town.client.get(f"loy_redemptions({wish})?$select={columns}")
+    return found
+
+
+def spender(people: list[Resident]) -> Resident:
+    """Somebody whose points expire in part."""
+    return max((person for person in people if person.gone), key=lambda person: person.state.balance - person.gone)
+
+
+@pytest.mark.parametrize("call", ["loy_entries/", "accounts/", "contacts/", "loy_memberships/"])
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_redemption_in_the_middle_keeps_its_points_and_no_copy_stays_stale(
+    town: Town, call: str, moment: str
+) -> None:
+    people = town.settle(40)
+    clerk = spender(people)
+    answers = []
+
+    def meddle(request: Any) -> None:
+        if not answers and f"/{call}Microsoft.Dynamics.CRM." in request.url:
+            answers.append({})
+            answers[0] |= redeem(town, clerk.customer, 100)
+
+    progress = town.work(town.start(), meddled(town, **{moment: meddle}), lanes=1, page=100)
+    assert answers[0]["loy_transactioncode"]
+    assert progress.totals.failed == progress.totals.second_round == 0
+    assert done(progress) == expected(people)
+    left = clerk.state.balance - clerk.gone - 100
+    assert town.points(clerk.customer) == (left, left)
+    first = (call, moment) == ("loy_entries/", "before")
+    assert (progress.totals.conflicts, progress.totals.rewritten) == (first, not first)
+    town.holds()
+
+
+def test_who_does_not_stay_still_is_decided_in_their_session(town: Town) -> None:
+    people = town.settle(40)
+    clerk = spender(people)
+
+    def meddle(request: Any) -> None:
+        ours = str(request.body or "").count(clerk.customer.membership_id)
+        if ours and "/loy_entries/Microsoft" in request.url:
+            assert redeem(town, clerk.customer, 100)["loy_transactioncode"]
+
+    progress = town.work(town.start(), meddled(town, before=meddle), lanes=1, page=100)
+    assert progress.totals.second_round == 1
+    assert progress.totals.done == expected(people)[0] - 1
+    assert [change.customer for change in town.office.sent] == [str(clerk.customer)]
+    town.office.work([])
+    assert town.points(clerk.customer)[0] == town.points(clerk.customer)[1] < clerk.state.balance - clerk.gone
+    town.holds()
+
+
+def test_a_run_is_paused_resumed_and_cancelled(town: Town) -> None:
+    people = town.settle(120)
+    run_id = town.start()
+    pauses = 0
+
+    def pause(progress: Progress) -> None:
+        nonlocal pauses
+        if progress.totals.done and not pauses:
+            pauses += 1
+            set_status(town.client, run_id, BulkStatus.PAUSED)
+
+    paused = town.work(run_id, lanes=1, progress=pause)
+    assert paused.status is BulkStatus.PAUSED
+    assert 0 < paused.totals.done < expected(people)[0]
+    assert town.work(run_id).totals == paused.totals  # whoever comes now, leaves again
+    set_status(town.client, run_id, BulkStatus.RUNNING)
+    assert done(town.work(run_id)) == expected(people)
+    with pytest.raises(ValueError, match="has ended"):
+        set_status(town.client, run_id, BulkStatus.CANCELLED)
+
+    town.settle(60)
+    second = town.start()
+    stopped = town.work(second, lanes=1, stop=lambda: read(town.client, second).totals.done > 0)
+    assert (stopped.status, stopped.totals.done > 0) == (BulkStatus.RUNNING, True)
+    set_status(town.client, second, BulkStatus.CANCELLED)
+    assert town.work(second).status is BulkStatus.CANCELLED
+    town.work(town.start())
+    town.holds()
+
+
+def test_two_workers_share_a_run(town: Town) -> None:
+    people = town.settle(400)
+    run_id = town.start()
+    visited: dict[str, set[int]] = {"one": set(), "two": set()}
+    ends: list[Progress] = []
+    meet = threading.Barrier(2)
+
+    def run(name: str) -> None:
+        def progress(found: Progress) -> None:
+            visited[name].add(found.totals.done)
+
+        meet.wait()
+        ends.append(town.work(run_id, meddled(town), worker=name, progress=progress, page=10))
+
+    threads = [threading.Thread(target=run, args=(name,)) for name in visited]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [end.status for end in ends] == [BulkStatus.DONE] * 2
+    assert done(read(town.client, run_id)) == expected(people)
+    town.holds()
+
+
+def test_a_dry_run_says_what_the_run_then_does(town: Town) -> None:
+    people = town.settle(100)
+    before = town.client.get("loy_entries?$select=loy_sequence")
+    dry = town.work(town.start(dry_run=True))
+    assert len(town.client.get("loy_entries?$select=loy_sequence")) == len(before)
+    real = town.work(town.start())
+    assert (dry.totals, dry.figures) == (real.totals, real.figures)
+    assert done(real) == expected(people)
+    gone = sum(points for (what, _, _), points in real.figures.items() if what == "cancelled")
+    assert gone == real.totals.points
+    sums = {what: sum(n for (w, _, _), n in real.figures.items() if w == what) for what in ("before", "after")}
+    assert sums["before"] - sums["after"] == real.totals.points
+
+
+def test_customers_of_a_view_are_left_alone(town: Town) -> None:
+    people = town.settle(60)
+    due = [person for person in people if person.gone]
+    spared = next(person.customer for person in due if person.customer.table == "account")
+    fetch = (
+        f"<fetch><entity name='account'><attribute name='name'/><filter><condition attribute='accountid' operator='eq'"
+        f" value='{spared.id}'/></filter></entity></fetch>"
+    )
+    view = {"name": "Open cases", "returnedtypecode": "account", "querytype": 0, "fetchxml": fetch}
+    view_id = town.client.request("POST", "savedqueries", view).headers["odata-entityid"][-37:-1]
+    progress = town.work(town.start(exclude=view_id))
+    assert (progress.totals.excluded, progress.totals.done) == (1, len(due) - 1)
+
+    again = town.work(town.start(exclude=fetch))
+    assert (again.totals.selected, again.totals.excluded) == (1, 1)
+    failed = town.work(town.start(exclude="<fetch><entity name='invoice'/></fetch>"))
+    assert (failed.status, failed.message) == (
+        BulkStatus.FAILED,
+        "loy_exclude: it must look for accounts, contacts or memberships, not invoice",
+    )
+    assert town.work(town.start()).totals.done == 1
+    town.holds()
+
+
+def test_points_earned_lately_live_on(town: Town) -> None:
+    people = town.settle(60)  # all points came a hundred days ago
+    progress = town.work(town.start(spare_days=120))
+    assert progress.totals.points == 0
+    for person in people:
+        member = town.client.get(ledger.membership_path(person.customer))
+        lots = ledger.membership_of(person.customer, member).state.lots
+        assert sum(lots.values()) == person.state.balance
+        assert min(lots) >= town.now().date()
+    town.moment += timedelta(days=21)
+    later = town.work(town.start())
+    assert later.totals.points == expected(people)[1]
+    town.holds()
+
+
+def test_a_run_does_not_look_into_the_future(town: Town) -> None:
+    with pytest.raises(ValueError, match="has not come yet"):
+        start(town.client, Order(BulkKind.EXPIRY, town.now().date() + timedelta(days=1)), town.now)
+
+
+def test_a_broken_ledger_and_an_unreadable_row_are_listed_and_stop_nobody(town: Town) -> None:
+    people = town.settle(60)
+    due = [person for person in people if person.gone]
+    broken = next(person.customer for person in due if len(person.entries) > 1)
+    unreadable = next(person.customer for person in due if person.customer != broken)
+    state = town.client.get(ledger.membership_path(unreadable))["loy_state"]
+    town.client.commit([Update(f"loy_memberships({unreadable.membership_id})", {"loy_state": "{"})])
+    # behind its ledger, and on another history
+    town.client.commit([Update(f"loy_memberships({broken.membership_id})", {"loy_sequence": 1, "loy_lasthash": "00"})])
+    run_id = town.start()
+    progress = town.work(run_id)
+    assert (progress.totals.failed, progress.totals.done) == (2, expected(people)[0] - 2)
+    log = town.client.get(
+        f"loy_integrationlogs?$select=loy_customerkey,loy_reasonclass&$filter=loy_correlationid eq '{run_id}'"
+    )
+    assert {row["loy_customerkey"]: row["loy_reasonclass"] for row in log} == {
+        str(broken): "ledger_broken",
+        str(unreadable): "unreadable",
+    }
+    town.client.commit([Update(f"loy_memberships({unreadable.membership_id})", {"loy_state": state})])
+    audit = Audit(town.client, town.program, town.now(), repair=True)
+    audit.run()
+    assert town.work(town.start()).totals.done == 2
+    town.holds()
