@@ -37,6 +37,7 @@ def _run(made: Population, home: Path, options: argparse.Namespace) -> int:
     settings = Settings(
         workers=options.workers,
         lanes=options.lanes,
+        page=options.page,
         clerks=options.clerks,
         each=options.each,
         kills=options.kills,
@@ -80,6 +81,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the population here, and run on a copy of it")
     parser.add_argument("--workers", type=int, default=2, help="processes, each an application user")
     parser.add_argument("--lanes", type=int, default=2, help="threads of a worker")
+    parser.add_argument("--page", type=int, default=1000, help="customers that a lane has in the making")
     parser.add_argument("--lease", type=float, default=10.0, help="seconds until a dead worker's part is taken over")
     parser.add_argument("--kills", type=int, default=2, help="how often a worker is killed")
     parser.add_argument("--clerks", type=int, default=4)

@@ -5,7 +5,7 @@ It takes customers to whom nothing is due, and cancels points of theirs early; e
 
 import multiprocessing
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -61,7 +61,7 @@ def _batch(program: Program, rows: tuple[Row, ...]) -> Batch:
     return batch
 
 
-def rate(settings: list[Mapping[str, str]], batches: list[Batch], lanes: int) -> float:
+def rate(settings: Sequence[Mapping[str, str]], batches: list[Batch], lanes: int) -> float:
     """Customers a second with one process for each settings, each with `lanes` calls at once."""
     parts = [batches[number :: len(settings)] for number in range(len(settings))]
     spawning = multiprocessing.get_context("spawn")

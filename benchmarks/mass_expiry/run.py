@@ -1,6 +1,7 @@
 """One run from start to end: idle clerks, the bare floor, the job under fire, and what it cost."""
 
 import json
+import queue
 import random
 import sqlite3
 import subprocess
@@ -20,7 +21,7 @@ from benchmarks.mass_expiry.clerks import Orders, Served
 from benchmarks.mass_expiry.population import MASS_USERS, PROGRAM, Plan
 from benchmarks.mass_expiry.processes import Local, Peak, spawned
 from connector.app import App
-from connector.mass import Order, Progress, Totals, read, start
+from connector.mass import Order, Totals, read, start
 from connector.rows.choices import BulkKind, BulkStatus
 from connector.settings import read_settings
 from local.demo.watch import Watch
@@ -31,7 +32,6 @@ _SCALE = 60.0  # of window and limits
 # Timers that would do a part of the work, or other work, beside what is measured.
 _TIMERS = ("StartReviews", "SendNotices", "SweepChanges", "RunMassJobs")
 _QUIET = {f"AzureWebJobs__{name}__Disabled": "true" for name in _TIMERS}
-_ENDED = (BulkStatus.DONE, BulkStatus.CANCELLED, BulkStatus.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ class Settings:
 
     workers: int
     lanes: int
+    page: int
     clerks: int
     each: float
     kills: int
@@ -146,32 +147,21 @@ class Run:
         chance = random.Random(f"{settings.seed}/kills")
         begun = time.monotonic()
         self._run = start(app.client, order, app.now)
-        workers = [_Worker(self._run, self._as(number), settings) for number in range(settings.workers)]
-        all_pids: dict[int, str] = {pid: name for name, pid in parts.items()}
+        crew = _Crew(self._run, [self._as(number) for number in range(settings.workers)], settings)
         told = begun
-        progress = read(app.client, self._run)
-        while progress.status not in _ENDED:
-            time.sleep(0.25 if settings.lease < 5 else 1.0)
-            progress = read(app.client, self._run)
-            for number, worker in enumerate(workers):
-                all_pids[worker.pid] = "workers"
-                if worker.ended() and progress.status not in _ENDED:
-                    workers[number] = worker.again()
-            peak.look(*all_pids)
-            finished = progress.totals.visited / max(1, progress.totals.selected)
+        for totals in crew.heard():
+            peak.look(*parts.values(), *crew.pids)
+            finished = totals.visited / max(1, totals.selected)
             if result.kills < settings.kills and finished > (result.kills + 1) / (settings.kills + 1):
-                victim = chance.randrange(len(workers))
-                self._say(f"killing worker {workers[victim].pid} at {finished:.0%}")
-                workers[victim].kill()
-                workers[victim] = workers[victim].again()
+                self._say(f"at {finished:.0%}: worker {crew.kill(chance.randrange(settings.workers))} is killed")
                 result.kills += 1
             if time.monotonic() - told > 10:
                 told = time.monotonic()
-                self._say(_line(progress, told - begun))
+                self._say(_line(totals, told - begun))
         result.seconds = time.monotonic() - begun
+        progress = read(app.client, self._run)
         result.totals = progress.totals
-        for worker in workers:
-            worker.finish()
+        names = {pid: name for name, pid in parts.items()} | dict.fromkeys(crew.pids, "workers")
         if progress.status is not BulkStatus.DONE:
             raise RuntimeError(f"the run ended as {progress.status.name.lower()}")
         after = self._counted(users)
@@ -179,10 +169,10 @@ class Run:
         result.execution = after["seconds"] - counted["seconds"]
         granted = EXECUTION / WINDOW * max(1, result.servers) * len(users)
         result.allowed = granted * (result.seconds + WINDOW / _SCALE)
-        result.memory = max(peak.memory[pid] for pid, name in all_pids.items() if name == "workers")
-        for pid, name in all_pids.items():
-            used = peak.time.get(pid, 0.0) - before.get(pid, 0.0)
-            result.cores[name] = result.cores.get(name, 0.0) + used / result.seconds
+        result.memory = max(peak.memory.get(pid, 0) for pid in crew.pids)
+        for pid, used in peak.time.items():
+            share = (used - before.get(pid, 0.0)) / result.seconds
+            result.cores[names[pid]] = result.cores.get(names[pid], 0.0) + share
 
     def _tell(self, app: App) -> None:
         """The communication: notices of committed entries go to their queue."""
@@ -253,6 +243,8 @@ class Run:
 
 
 class _Clerks:
+    """The process of the clerks, and whom they have served."""
+
     def __init__(self, orders: Orders) -> None:
         pipe = subprocess.PIPE
         self._process = spawned(["benchmarks.mass_expiry.clerks"], {}, stdin=pipe, stdout=pipe)
@@ -288,43 +280,58 @@ class _Clerks:
         self._reader.join(10)
 
 
-class _Worker:
-    def __init__(self, run: str, settings: Mapping[str, str], how: Settings) -> None:
-        self._arguments = (run, settings, how)
-        words = ["benchmarks.mass_expiry.worker", run, "--lanes", str(how.lanes), "--lease", str(how.lease)]
-        words += ["--window", str(WINDOW / _SCALE if how.limits else WINDOW)]
-        self._process = spawned(words, settings, stdout=subprocess.DEVNULL)
-        self.pid = self._process.pid
+class _Crew:
+    """The worker processes; whoever is killed is replaced at once. `pids` are those of all that ever were."""
 
-    def again(self) -> "_Worker":
-        return _Worker(*self._arguments)
+    def __init__(self, run: str, users: list[dict[str, str]], how: Settings) -> None:
+        window = WINDOW / _SCALE if how.limits else WINDOW
+        options = {"lanes": how.lanes, "page": how.page, "lease": how.lease, "window": window}
+        self._words = ["benchmarks.mass_expiry.worker", run]
+        self._words += [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        self._users = users
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()  # None: a worker's output has ended
+        self.pids: list[int] = []
+        self._workers = [self._spawn(user) for user in users]
 
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
+    def heard(self) -> Iterator[Totals]:
+        """The state of the run after each page, until every worker has ended. RuntimeError when one failed."""
+        ended = 0
+        while ended < len(self.pids):
+            line = self._lines.get()
+            if line:
+                yield Totals(**json.loads(line))
+                continue
+            ended += 1
+            if any(worker.poll() for worker in self._workers):
+                raise RuntimeError("a worker failed")
 
-    def ended(self) -> bool:
-        """RuntimeError when it failed."""
-        status = self._process.poll()
-        if status:
-            raise RuntimeError(f"a worker ended with status {status}")
-        return status == 0
+    def kill(self, number: int) -> int:
+        """Kill a worker and start another in its place; the pid of the dead one."""
+        dead = self._workers[number]
+        dead.kill()
+        dead.wait()
+        self._workers[number] = self._spawn(self._users[number])
+        return dead.pid
 
-    def finish(self) -> None:
-        try:
-            self._process.wait(120)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise RuntimeError("a worker did not end after the run") from None
-        self.ended()
+    def _spawn(self, user: dict[str, str]) -> subprocess.Popen[str]:
+        worker = spawned(self._words, user, stdout=subprocess.PIPE)
+        self.pids.append(worker.pid)
+        threading.Thread(target=self._read, args=(worker,), daemon=True).start()
+        return worker
+
+    def _read(self, worker: subprocess.Popen[str]) -> None:
+        assert worker.stdout
+        for line in worker.stdout:
+            if line.endswith("}\n"):  # a killed worker's last one may be cut off
+                self._lines.put(line)
+        worker.wait()
+        self._lines.put(None)
 
 
-def _line(progress: Progress, seconds: float) -> str:
-    totals = progress.totals
-    finished = totals.visited
-    rate = finished / seconds
-    left = (totals.selected - finished) / rate if rate else 0.0
+def _line(totals: Totals, seconds: float) -> str:
+    rate = totals.visited / seconds
+    left = (totals.selected - totals.visited) / rate if rate else 0.0
     return (
-        f"{finished:,} of {totals.selected:,}, {rate:,.0f}/s, {left:,.0f} s left, {totals.conflicts} conflicts, "
+        f"{totals.visited:,} of {totals.selected:,}, {rate:,.0f}/s, {left:,.0f} s left, {totals.conflicts} conflicts, "
         f"{totals.second_round} in the second round, {totals.failed} failed"
     )

@@ -1,28 +1,32 @@
 """A worker process of a run: `python -m benchmarks.mass_expiry.worker RUN [--lanes N]`, settings in the environment.
 
-Says its progress in lines of JSON. It may be killed at any moment.
+Says what the whole run has done in lines of JSON. It may be killed at any moment.
 """
 
 import argparse
 import json
 import os
 import sys
+import threading
 from dataclasses import asdict
 
 from connector.app import App
 from connector.mass import Progress, work
 from connector.settings import read_settings
 
+_saying = threading.Lock()
+
 
 def say(progress: Progress) -> None:
-    line = asdict(progress.totals) | {"status": progress.status.name, "parts_left": progress.parts_left}
-    print(json.dumps(line), flush=True)
+    with _saying:
+        print(json.dumps(asdict(progress.totals)), flush=True)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run")
     parser.add_argument("--lanes", type=int, default=2)
+    parser.add_argument("--page", type=int, default=1000)
     parser.add_argument("--lease", type=float, default=60.0)
     parser.add_argument("--window", type=float, default=300.0)
     options = parser.parse_args()
@@ -36,6 +40,7 @@ def main() -> int:
                 app.send_changes,
                 clock=app.now,
                 lanes=options.lanes,
+                page=options.page,
                 lease=options.lease,
                 window=options.window,
                 worker=f"worker {os.getpid()}",
