@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from connector.cases.asking import answer_in_ledger, passed_on, take_up
+from connector.cases.asking import answer_in_ledger, forged, passed_on, take_up
 from connector.cases.case import Case, Request
 from connector.dataverse import Update
 from connector.identity import Customer
@@ -14,21 +14,31 @@ from connector.loyalty.sentences import Sentence, say
 from connector.rows import customers, wishes
 from connector.rows.choices import AdjustmentStatus
 from connector.rows.values import Row
-from connector.store import Store
+from connector.store import Store, entry_by_key_path
 
 _OPEN = (AdjustmentStatus.REQUESTED, AdjustmentStatus.APPROVED)
 
 
 def adjustment_case(store: Store, request: Request, customer: Customer, now: datetime) -> Case:
     adjustment_id = request.change.row
-    asked = take_up(store, request, customer, wishes.adjustment_path(adjustment_id), "adjustment", _OPEN)
+    path = f"loy_adjustments({adjustment_id})"
+
+    def borne_out(row: Row) -> bool:
+        completed = row["loy_status"] == AdjustmentStatus.COMPLETED
+        return not completed or bool(store.read(entry_by_key_path(f"adjustment:{adjustment_id}"))[0])
+
+    asked = take_up(store, request, customer, wishes.adjustment_path(adjustment_id), "adjustment", _OPEN, borne_out)
     if isinstance(asked, Case):
         return asked
     membership, row = asked.membership, asked.row
+    if asked.forged:
+        refusal = forged(asked, "adjustment", now)
+        answer = Update(path, wishes.adjustment_answer(refusal, now), if_match=row["@odata.etag"])
+        return Case(refusal, membership, None, (answer,))
     facts = customers.expanded_customer(row, "loy_CustomerId", "loy_customerid")
     if facts.customer != customer:
         return passed_on(membership.state, "adjustment", facts.customer)
-    path, etag = f"loy_adjustments({adjustment_id})", row["@odata.etag"]
+    etag = row["@odata.etag"]
     state = membership.state
     decision = answer_in_ledger(store, request, customer, state, f"adjustment:{adjustment_id}", now)
     why = None if decision else _needs_second_person(request.program, row)

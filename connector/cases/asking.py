@@ -1,5 +1,6 @@
 """How a row that asks for something (a redemption, a void, an adjustment) is taken up, whatever it asks for."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -7,7 +8,7 @@ from connector.cases.case import Case, Request
 from connector.identity import Customer
 from connector.loyalty.decisions import Decision, nothing
 from connector.loyalty.ledger import State
-from connector.loyalty.redemptions import answered_before
+from connector.loyalty.redemptions import answered_before, rejected
 from connector.loyalty.sentences import say
 from connector.rows import ledger
 from connector.rows.ledger import Membership
@@ -17,23 +18,41 @@ from connector.store import Store, entry_by_key_path
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A row that still waits for its answer, and the membership as it is now."""
+    """A row that still waits for its answer, and the membership as it is now. `forged`: it says that it was completed, and
+    the ledger knows nothing of it."""
 
     membership: Membership
     row: Row
+    forged: bool = False
 
 
 def take_up(
-    store: Store, request: Request, customer: Customer, path: str, noun: str, open_in: tuple[int, ...]
+    store: Store,
+    request: Request,
+    customer: Customer,
+    path: str,
+    noun: str,
+    open_in: tuple[int, ...],
+    borne_out: Callable[[Row], bool],
 ) -> Asked | Case:
-    """The row to decide; a finished case when it is gone or in none of the statuses that ask for a decision."""
+    """The row to decide; a finished case when it is gone or was decided. Whoever may create a row may write any status on it:
+    one that was not asked for is `borne_out` by the ledger, or forged."""
     member, row = store.read(ledger.membership_path(customer), path)
     membership = ledger.membership_of(customer, member)
     if row is None:
         return Case(nothing(membership.state, say("asked.deleted", row=[say(f"row.{noun}")])))
     if row["loy_status"] not in open_in:
+        if not borne_out(row):
+            return Asked(membership, row, forged=True)
         return Case(nothing(membership.state, say("asked.decided", row=[say(f"row.{noun}")])))
     return Asked(store.caught_up(membership) if request.behind else membership, row)
+
+
+def forged(asked: Asked, noun: str, now: datetime) -> Decision:
+    """The answer to a row that came with an answer."""
+    available = asked.membership.state.available(now.date())
+    sentence = say("refused.forged", row=[say(f"row.{noun}")])
+    return rejected(asked.membership.state, available, "forged", "loy_status", sentence)
 
 
 def passed_on(state: State, noun: str, owner: Customer) -> Case:

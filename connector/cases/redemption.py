@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from connector.cases.asking import answer_in_ledger, passed_on, take_up
+from connector.cases.asking import answer_in_ledger, forged, passed_on, take_up
 from connector.cases.case import Case, Request
 from connector.dataverse import Update
 from connector.identity import Customer
@@ -15,7 +15,7 @@ from connector.loyalty.sentences import say
 from connector.rows import customers, ledger, wishes
 from connector.rows.choices import RedemptionStatus, RedemptionType
 from connector.rows.values import Row, Unusable
-from connector.store import Store, document_entries_path, entries_of, entry_path
+from connector.store import Store, document_entries_path, entries_of, entry_by_key_path, entry_path
 
 
 def redemption_case(store: Store, request: Request, customer: Customer, now: datetime) -> Case:
@@ -26,10 +26,14 @@ def redemption_case(store: Store, request: Request, customer: Customer, now: dat
         wishes.redemption_path(request.change.row),
         "redemption",
         (RedemptionStatus.REQUESTED,),
+        lambda row: _borne_out(store, customer, row),
     )
     if isinstance(asked, Case):
         return asked
     membership, row = asked.membership, asked.row
+    if asked.forged:
+        decision = forged(asked, "redemption", now)
+        return Case(decision, membership, None, (_answer(row, decision, now),))
     try:
         facts = customers.expanded_customer(row, "loy_CustomerId", "loy_customerid")
     except Unusable as error:
@@ -42,6 +46,22 @@ def redemption_case(store: Store, request: Request, customer: Customer, now: dat
     else:
         decision, others = _redeem(store, request, customer, membership.state, row, now), ()
     return Case(decision, membership, facts, (_answer(row, decision, now), *others))
+
+
+def _borne_out(store: Store, customer: Customer, row: Row) -> bool:
+    """Whether the ledger has what an answered row says. A rejection says nothing that it could have."""
+    if row["loy_status"] == RedemptionStatus.REJECTED:
+        return True
+    redemption_id = row["loy_redemptionid"]
+    if row["loy_type"] != RedemptionType.VOID:
+        return bool(store.read(entry_by_key_path(f"redemption:{redemption_id}"))[0])
+    try:
+        code = parse_code(row["loy_voidscode"] or "")
+    except ValueError:
+        return False
+    (entry,) = store.read(entry_path(ledger.code_entry_id(code)))
+    (voids,) = store.read(entry_by_key_path(f"{entry['loy_cause']}:void")) if entry else ((),)
+    return any(ledger.entry_of(customer, void).explained.get("void") == redemption_id for void in voids)
 
 
 def ownerless_redemption_case(store: Store, request: Request, now: datetime) -> Case:

@@ -58,6 +58,7 @@ TEXTS: Mapping[str, str] = {
     "refused.short": "Only {available} points are available; {asked} were asked for.",
     "refused.owed": "{points} points are owed.",
     "refused.code": "loy_voidscode: {fault}.",
+    "refused.forged": "The {row} was not decided by the connector: only it may set this status.",
     "refused.unknown_code": "No redemption of this customer has the transaction code {code}.",
     "refused.voided": "The redemption {code} was voided before.",
     "refused.zero": "Points must not be zero.",

@@ -37,6 +37,8 @@ def redemption_answer(decision: Decision, now: datetime) -> dict[str, Any]:
     }
     if result:
         row["loy_balanceafter"] = result.balance
+    if not completed:
+        row |= {"loy_transactioncode": None, "loy_value": None}  # whoever made the row may have written something there
     if result and completed:
         row |= {"loy_transactioncode": result.code, "loy_value": result.value, "loy_points": result.points}
     return row

@@ -19,11 +19,12 @@ from connector.counter import Counter, RedemptionRequest, Refused, VoidRequest
 from connector.dataverse import Create, Terminal, Transient, Update
 from connector.dataverse.context import ContextError
 from connector.identity import Customer
-from connector.loyalty.codes import parse_code
+from connector.loyalty.codes import parse_code, transaction_code
 from connector.rows import ledger
+from connector.rows.choices import AdjustmentStatus, RedemptionStatus, RedemptionType
 from connector.rows.programs import Programs
 from functions import redemptions
-from tests.integration.test_audit import entries, wish
+from tests.integration.test_audit import customer_with_points, entries, wish
 from tests.integration.test_parking import customer_with_invoice, log_of
 from tests.office import Office
 
@@ -94,6 +95,83 @@ def test_a_resume_of_a_log_row_that_somebody_wrote_is_only_a_hint(office: Office
         office.client.commit([Update(path, {"loy_resume": True})])
         office.work(office.events())
     assert total(office, customer) == 100
+
+
+def answered(office: Office, table: str, row_id: str) -> dict[str, Any]:
+    found = office.client.get(f"{table}({row_id})")
+    return {name: value for name, value in found.items() if name.startswith("loy_")}
+
+
+@pytest.mark.parametrize("status", [RedemptionStatus.COMPLETED, RedemptionStatus.VOIDED])
+@pytest.mark.parametrize("member", [True, False])
+def test_a_redemption_that_is_created_completed_is_rejected(
+    office: Office, status: RedemptionStatus, member: bool
+) -> None:
+    customer = customer_with_points(office) if member else Customer("account", str(uuid4()))
+    if not member:
+        office.client.commit([Create("accounts", {"accountid": customer.id, "name": "New"})])
+    code = transaction_code(str(uuid4()), 0)
+    made = {"loy_status": status.value, "loy_transactioncode": code, "loy_value": 99, "loy_balanceafter": 12}
+    forged = wish(office, customer, **made)
+    office.work(office.events())
+    row = answered(office, "loy_redemptions", forged)
+    assert (row["loy_status"], row["loy_reasoncode"]) == (RedemptionStatus.REJECTED, "forged")
+    assert (row["loy_transactioncode"], row["loy_value"]) == (None, None)
+    assert total(office, customer) == (500 if member else 0)
+
+
+def test_a_void_that_is_created_completed_is_rejected_and_a_true_one_stays(office: Office) -> None:
+    customer = customer_with_points(office)
+    spent = wish(office, customer)
+    office.work(office.events())
+    code = answered(office, "loy_redemptions", spent)["loy_transactioncode"]
+    void = {"loy_type": RedemptionType.VOID.value, "loy_voidscode": code, "loy_points": 0}
+    forged = wish(office, customer, **void, loy_status=RedemptionStatus.COMPLETED.value)
+    nonsense = wish(office, customer, **void | {"loy_voidscode": "x"}, loy_status=RedemptionStatus.COMPLETED.value)
+    office.work(office.events())
+    assert answered(office, "loy_redemptions", forged)["loy_reasoncode"] == "forged"
+    assert answered(office, "loy_redemptions", nonsense)["loy_reasoncode"] == "forged"
+    assert (total(office, customer), answered(office, "loy_redemptions", spent)["loy_status"]) == (
+        300,
+        RedemptionStatus.COMPLETED,
+    )
+    true = wish(office, customer, **void)
+    events = office.events()
+    office.work(events)
+    assert total(office, customer) == 500
+    rows = [answered(office, "loy_redemptions", row_id) for row_id in (spent, true)]
+    office.work(events)  # a repeated event finds true answers and leaves them
+    office.sent.append(Change.about(Subject.REDEMPTION, spent, str(customer), cause="again"))
+    office.work([])
+    assert [answered(office, "loy_redemptions", row_id) for row_id in (spent, true)] == rows
+
+
+def test_an_adjustment_that_is_created_completed_is_rejected_and_a_true_one_stays(office: Office) -> None:
+    customer = customer_with_points(office)
+    bind = {"loy_CustomerId_account@odata.bind": f"/accounts({customer.id})"}
+    forged, true = str(uuid4()), str(uuid4())
+    row = {"loy_name": "A", "loy_points": 5, "loy_reason": "r", **bind}
+    status = {"loy_status": AdjustmentStatus.COMPLETED.value}
+    office.client.commit(
+        [
+            Create("loy_adjustments", {"loy_adjustmentid": forged, **row, **status}),
+            Create("loy_adjustments", {"loy_adjustmentid": true, **row}),
+        ]
+    )
+    events = office.events()
+    office.work(events)
+    office.work(events)
+    assert answered(office, "loy_adjustments", forged)["loy_status"] == AdjustmentStatus.REJECTED
+    assert answered(office, "loy_adjustments", true)["loy_status"] == AdjustmentStatus.COMPLETED
+    assert total(office, customer) == 505
+
+
+def test_a_code_that_somebody_wrote_on_their_request_does_not_stay(office: Office) -> None:
+    customer = customer_with_points(office)
+    asked = wish(office, customer, loy_points=99_999, loy_transactioncode=transaction_code(str(uuid4()), 0))
+    office.work(office.events())
+    row = answered(office, "loy_redemptions", asked)
+    assert (row["loy_reasoncode"], row["loy_transactioncode"]) == ("insufficient_points", None)
 
 
 def mutated(chance: random.Random, body: bytes) -> bytes:

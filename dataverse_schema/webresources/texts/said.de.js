@@ -47,6 +47,7 @@ window.Loyalty.addTexts("de", {
   "said.refused.short": "Nur {available} Punkte sind verfügbar; {asked} waren verlangt.",
   "said.refused.owed": { one: "{points} Punkt ist offen.", other: "{points} Punkte sind offen." },
   "said.refused.code": "loy_voidscode: {fault}.",
+  "said.refused.forged": "Über diesen Vorgang ({row}) hat der Connector nicht entschieden: Nur er darf diesen Status setzen.",
   "said.refused.unknown_code": "Keine Einlösung dieses Kunden hat den Transaktionscode {code}.",
   "said.refused.voided": "Die Einlösung {code} wurde schon storniert.",
   "said.refused.zero": "Punkte dürfen nicht null sein.",

@@ -48,6 +48,7 @@ window.Loyalty.addTexts("en", {
   "said.refused.short": "Only {available} points are available; {asked} were asked for.",
   "said.refused.owed": { one: "{points} point is owed.", other: "{points} points are owed." },
   "said.refused.code": "loy_voidscode: {fault}.",
+  "said.refused.forged": "The {row} was not decided by the connector: only it may set this status.",
   "said.refused.unknown_code": "No redemption of this customer has the transaction code {code}.",
   "said.refused.voided": "The redemption {code} was voided before.",
   "said.refused.zero": "Points must not be zero.",
