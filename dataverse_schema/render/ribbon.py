@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..interface import Command
 from .xml import Element, el
 
@@ -64,12 +66,17 @@ def ribbon(command: Command, table: str, language: int) -> Element:
         el(
             "LocLabels",
             None,
-            _text(f"{name}.Label", command.label, language),
-            _text(f"{name}.Tip", command.tooltip, language),
+            _text(
+                f"{name}.Label", {language: command.label} | {lcid: w.label for lcid, w in command.translations.items()}
+            ),
+            _text(
+                f"{name}.Tip",
+                {language: command.tooltip} | {lcid: w.tooltip for lcid, w in command.translations.items()},
+            ),
         ),
     )
 
 
-def _text(label_id: str, text: str, language: int) -> Element:
-    title = el("Title", {"description": text, "languagecode": str(language)})
-    return el("LocLabel", {"Id": label_id}, el("Titles", None, title))
+def _text(label_id: str, texts: Mapping[int, str]) -> Element:
+    titles = [el("Title", {"description": text, "languagecode": str(language)}) for language, text in texts.items()]
+    return el("LocLabel", {"Id": label_id}, el("Titles", None, *titles))
