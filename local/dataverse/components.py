@@ -18,6 +18,7 @@ DEFINITIONS = {"table": TABLE, "column": COLUMN, "relationship": RELATIONSHIP, "
 ROWS = {
     "appaction": 10116, "appmodule": 80, "sitemap": 62, "systemform": 60, "savedqueryvisualization": 59, "savedquery": 26,
     "environmentvariablevalue": 381, "environmentvariabledefinition": 380, "role": 20,
+    "fieldsecurityprofile": 70,
     "sdkmessageprocessingstepimage": 93, "sdkmessageprocessingstep": 92,
     "serviceendpoint": 95, "webresource": 61,
 }  # fmt: skip

@@ -259,6 +259,8 @@ def _roots(export: Export) -> Iterator[Element]:
         yield root(CHOICE, schemaName=choice.name)
     for role in export.rows("role"):
         yield root(20, id=braces(role["roleid"]))
+    for profile in export.rows("fieldsecurityprofile"):
+        yield root(70, id=braces(profile["fieldsecurityprofileid"]))
     for form in export.rows("systemform"):
         if form["type"] == _DASHBOARD:
             yield root(60, id=braces(form["formid"]))
@@ -282,13 +284,18 @@ def _choices(export: Export) -> Iterator[Any]:
 def _customizations(export: Export) -> Element:
     """The order of the parts is prescribed."""
     boards = [form for form in export.rows("systemform") if form["type"] == _DASHBOARD]
+    site_maps, apps = export.rows("sitemap"), export.rows("appmodule")
     return el(
         "ImportExportXml",
         {"xmlns:xsi": _XSI},
         el("Entities", None, *(_entity(export, part) for part in export.parts)),
         el("Roles", None, *(_role(export, role) for role in export.rows("role", "name"))),
         el("Workflows"),
-        el("FieldSecurityProfiles"),
+        el(
+            "FieldSecurityProfiles",
+            None,
+            *(_profile(export, row) for row in export.rows("fieldsecurityprofile", "name")),
+        ),
         el("Templates"),
         el("EntityMaps"),
         el("EntityRelationships", None, *(tables.relationship(export.schema, r) for r in export.relationships())),
@@ -300,8 +307,9 @@ def _customizations(export: Export) -> Element:
         el("SolutionPluginAssemblies"),
         el("SdkMessageProcessingSteps", None, *(_step(export, row) for row in export.rows("sdkmessageprocessingstep"))),
         el("ServiceEndpoints", None, *(_endpoint(row) for row in export.rows("serviceendpoint"))),
-        el("AppModuleSiteMaps", None, *(_site_map(row) for row in export.rows("sitemap"))),
-        el("AppModules", None, *(_app(export, row) for row in export.rows("appmodule"))),
+        # the schema allows these two to be absent, not empty
+        *([el("AppModuleSiteMaps", None, *map(_site_map, site_maps))] if site_maps else []),
+        *([el("AppModules", None, *(_app(export, row) for row in apps))] if apps else []),
         el("EntityDataProviders"),
         el("Languages", None, leaf("Language", 1033)),
     )
@@ -409,6 +417,26 @@ def _role(export: Export, role: Row) -> Element:
         leaf("IsAutoAssigned", False),
         el("RolePrivileges", None, *rights),
     )
+
+
+def _profile(export: Export, row: Row) -> Element:
+    rights = [
+        el(
+            "FieldPermission",
+            None,
+            leaf("EntityName", right["entityname"]),
+            leaf("AttributeName", right["attributelogicalname"]),
+            leaf("CanRead", right["canread"]),
+            leaf("CanUpdate", right["canupdate"]),
+            leaf("CanCreate", right["cancreate"]),
+        )
+        for right in export.all("fieldpermission")
+        if right["fieldsecurityprofileid"] == row["fieldsecurityprofileid"]
+    ]
+    rights.sort(key=lambda right: (right.findtext("EntityName"), right.findtext("AttributeName")))
+    identity = {"name": row["name"], "fieldsecurityprofileid": braces(row["fieldsecurityprofileid"])}
+    described = {"description": row["description"]} if row["description"] else {}
+    return el("FieldSecurityProfile", identity | described, el("FieldPermissions", None, *rights))
 
 
 def _web_resource(page: Row) -> Element:

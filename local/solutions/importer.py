@@ -76,6 +76,7 @@ def apply(unit: Unit, package: Package) -> None:
             name = text(entity, "Name").lower()
             components.note_layer(unit, package.name, "ribbon", name, _inner(_held(ribbon)))
     _roles(holder, customizations)
+    _field_security(holder, customizations)
     _app_components(unit, customizations)
     _commands(holder)
     events.bring(holder)
@@ -399,6 +400,27 @@ def _roles(holder: Holder, customizations: Element) -> None:
                 ),
             )
     unit.touched.add("roleprivileges")
+
+
+def _field_security(holder: Holder, customizations: Element) -> None:
+    """Profiles with the rights of the package; who has them is data and stays."""
+    unit, tables = holder.unit, holder.unit.schema.tables
+    for profile in customizations.findall("FieldSecurityProfiles/FieldSecurityProfile"):
+        row_id = _guid(profile.get("fieldsecurityprofileid"))
+        row = {"name": profile.get("name"), "description": profile.get("description")}
+        holder.put(tables["fieldsecurityprofile"], row_id, row)
+        unit.connection.execute("DELETE FROM fieldpermission WHERE fieldsecurityprofileid = ?", (row_id,))
+        for right in profile.iter("FieldPermission"):
+            table, column = text(right, "EntityName").lower(), text(right, "AttributeName").lower()
+            if table not in tables or column not in tables[table].columns:
+                words = f"Field security profile {profile.get('name')}: column {table[:60]}.{column[:60]} is unknown."
+                raise Fault(400, IMPORT_ERROR, words)
+            depths = {
+                f"can{verb.lower()}": int(text(right, f"Can{verb}") or 0) for verb in ("Read", "Create", "Update")
+            }
+            bind = {"fieldsecurityprofileid@odata.bind": f"/fieldsecurityprofiles({row_id})"}
+            body = {"entityname": table, "attributelogicalname": column} | depths | bind
+            records.create(unit, tables["fieldpermission"], body)
 
 
 def _app_components(unit: Unit, customizations: Element) -> None:

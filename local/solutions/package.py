@@ -19,7 +19,7 @@ _LARGEST = 512 * 1024 * 1024  # unpacked; a solution file may have 120 MB
 
 # Parts of customizations.xml that the local Dataverse has no place for. Empty ones are in every export.
 _UNSUPPORTED = (
-    "Workflows", "FieldSecurityProfiles", "Reports", "RoutingRules", "ConvertRules", "Slas", "MobileOfflineProfiles",
+    "Workflows", "Reports", "RoutingRules", "ConvertRules", "Slas", "MobileOfflineProfiles",
     "InteractionCentricDashboards", "CustomControls", "SolutionPluginAssemblies", "EntityDataProviders",
     "EntityDataSources", "CanvasApps", "connectionreferences", "AIModels", "ConnectionRoles", "Dialogs", "IsvConfig",
 )  # fmt: skip

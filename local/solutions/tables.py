@@ -49,7 +49,7 @@ def ordered[T](parts: dict[str, T]) -> list[T]:
 
 def whole(schema: Schema, table: Table) -> Element:
     """`entity` of a custom table with all its columns and keys."""
-    columns = [c for c in ordered(table.columns) if (c.custom or c.name in _SYSTEM) and not _is_base(table, c)]
+    columns = [c for c in ordered(table.columns) if c.custom or c.name in _SYSTEM]
     return el(
         "entity",
         {"Name": table.schema_name},
@@ -77,13 +77,6 @@ def part(schema: Schema, table: Table, columns: Iterable[Column], keys: Iterable
     if made:
         entity.append(el("EntityKeys", None, *made))
     return entity
-
-
-def _is_base(table: Table, column: Column) -> bool:
-    """The copy of a money column in the base currency: made with it."""
-    return (
-        column.type == "Money" and column.name.endswith("_base") and column.name.removesuffix("_base") in table.columns
-    )
 
 
 def attribute(schema: Schema, table: Table, column: Column) -> Element:

@@ -88,6 +88,7 @@ def common(attribute: Element) -> Json:
         "DisplayName": label_at(attribute, "displaynames"),
         "Description": label_at(attribute, "Descriptions"),
         "RequiredLevel": {"Value": _LEVELS.get(text(attribute, "RequiredLevel"), "None")},
+        "IsSecured": text(attribute, "IsSecured") == "1",
     }
 
 

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import shutil
 import uuid
 import zipfile
 from pathlib import Path
@@ -24,6 +25,8 @@ ROWS = {
     "savedqueryvisualizations": ("name", "primaryentitytypecode", "datadescription", "presentationdescription"),
     "webresourceset": ("name", "displayname", "webresourcetype", "content"),
     "roles": ("name",),
+    "fieldsecurityprofiles": ("name", "description"),
+    "fieldpermissions": ("entityname", "attributelogicalname", "canread", "cancreate", "canupdate"),
     "sitemaps": ("sitemapname", "sitemapnameunique", "sitemapxml"),
     "appmodules": ("name", "uniquename", "description", "clienttype"),
     "environmentvariabledefinitions": ("schemaname", "displayname", "description", "defaultvalue", "type"),
@@ -122,9 +125,12 @@ def test_exported_managed_it_can_be_installed_and_removed(
     assert contents(second) == before
 
 
-@pytest.fixture
-def acme(dataverse: Dataverse) -> Dataverse:
+@pytest.fixture(scope="session")
+def acme_home(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every kind of component, made through the Web API in an unmanaged solution."""
+    path = tmp_path_factory.mktemp("acme") / "dataverse.db"
+    shutil.copyfile(template, path)
+    dataverse = Dataverse(path)
     header = new_solution(dataverse, "AcmeCards")
 
     def make(path: str, body: dict[str, Any]) -> str:
@@ -163,6 +169,7 @@ def acme(dataverse: Dataverse) -> Dataverse:
         column("MultiSelectPicklist", "acme_Many", OptionSet={"Options": options}),
         {**column("Picklist", "acme_Color"), "GlobalOptionSet@odata.bind": "/GlobalOptionSetDefinitions(Name='acme_color')"},
         column("File", "acme_Paper"),
+        column("String", "acme_Secret", IsSecured=True),
     ):  # fmt: skip
         make(f"{card}/Attributes", body)
     make("EntityDefinitions(LogicalName='account')/Attributes", column("Integer", "acme_Cards"))
@@ -237,7 +244,14 @@ def acme(dataverse: Dataverse) -> Dataverse:
         "sdkmessageprocessingstepid@odata.bind": f"/sdkmessageprocessingsteps({step})",
     })  # fmt: skip
     dataverse.env.run_jobs()
-    return dataverse
+    run("PRAGMA wal_checkpoint(TRUNCATE)")
+    dataverse.env.close()
+    return path
+
+
+@pytest.fixture
+def acme(acme_home: Path, opened: Open) -> Dataverse:
+    return opened(acme_home)
 
 
 @pytest.mark.parametrize("managed", [False, True])
