@@ -181,6 +181,36 @@ def test_read_only_while_the_connector_is_down(desk: Desks, shop: Shop, stack: S
     expect(page.locator("#balance")).to_have_text("90")
 
 
+def test_the_connector_goes_down_while_the_dialog_is_open_and_comes_back(
+    desk: Desks, shop: Shop, stack: Stack
+) -> None:
+    account = shop.member("Interrupted Ltd", 100)
+    clerk = desk("Clara Clerk", "de-DE")
+    clerk.page.add_init_script(PATIENCE)
+    clerk.page.clock.install()
+    page = clerk.dialog(account)
+    redeem(page, "40")
+    expect(page.locator("#do")).to_be_enabled()
+    with connector_asleep(stack):
+        shop.ask(account, 10)
+        (row,) = shop.redemptions(account)
+        asked = datetime.fromisoformat(row["createdon"])
+        wait_until(lambda: datetime.now(UTC) - asked > timedelta(seconds=2.5), about="a row that has waited")
+        page.clock.fast_forward(16_000)
+        expect(page.locator("#notice")).to_contain_text("Sie können lesen (Stand")
+        expect(page.locator("#do")).to_be_disabled()
+        page.get_by_role("button", name="Zurück").click()
+        expect(page.locator("#redeem-form button[type=submit]")).to_be_disabled()
+    shop.wait_for(account, 90)
+    page.clock.fast_forward(16_000)
+    expect(page.locator("#notice")).to_be_hidden()
+    expect(page.locator("#balance")).to_have_text("90")
+    redeem(page, "40")
+    page.locator("#do").click()
+    expect(page.locator("#transaction")).to_have_text(CODE)
+    assert shop.balance(account) == 50
+
+
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_busy_server_is_asked_again_after_the_pause_it_wants(desk: Desks, shop: Shop, status: int) -> None:
     account = shop.member("Busy Ltd", 100)

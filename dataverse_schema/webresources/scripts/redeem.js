@@ -48,19 +48,27 @@
     byId("page").setAttribute("aria-busy", "false");
   }
 
+  // Now and then as long as the page is open: the connector may go away, and come back, while a clerk is talking.
   async function lookAtService() {
-    try {
-      silentSince = await Loyalty.service.read();
-    } catch (error) {
-      silentSince = null;
+    const before = silentSince;
+    if (!document.hidden) {
+      try {
+        silentSince = await Loyalty.service.read();
+        renderService(before);
+      } catch (error) {
+        // No answer of Dynamics tells nothing about the connector.
+      }
     }
-    document.querySelectorAll("#ask button[type=submit]").forEach(function (button) { button.disabled = Boolean(silentSince); });
+    setTimeout(lookAtService, LOOK_AGAIN);
+  }
+
+  function renderService(before) {
+    document.querySelectorAll("#ask button[type=submit], #do").forEach(function (button) { button.disabled = Boolean(silentSince); });
     if (silentSince) {
-      notice(say("service.silent", { time: format.time(silentSince), asOf: customer && customer.asOf ? format.instant(customer.asOf) : "-" }), "warning");
-      setTimeout(async function () {
-        await lookAtService();
-        if (!silentSince) { notice(""); await refresh(); }
-      }, LOOK_AGAIN);
+      notice(say("service.silent", { time: format.time(silentSince), asOf: customer.asOf ? format.instant(customer.asOf) : "-" }), "warning");
+    } else if (before) {
+      notice("");
+      refresh().catch(function () { /* the next look tries again */ });
     }
   }
 
@@ -292,6 +300,7 @@
       byId("notice").append(" ", el("button", { type: "button", id: "retry", text: say("error.again", {}), on: { click: start } }));
       return;
     }
+    lookAtService();
     wish = Loyalty.wish.pending(page.customer);
     if (wish) {
       fulfil();
@@ -299,7 +308,6 @@
     }
     show("ask");
     byId("amount").focus();
-    lookAtService();
   }
 
   function start() {
