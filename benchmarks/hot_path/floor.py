@@ -10,7 +10,7 @@ from typing import Any
 import requests
 
 from connector.bus import Change, Subject
-from connector.dataverse import ClientSecretTokens, Create, Get, Update, Upsert, batch
+from connector.dataverse import ClientSecretTokens, Create, Get, Update, Upsert, Write, batch
 from connector.dataverse.odata import Part
 from connector.dataverse.transport import API
 from connector.identity import Customer
@@ -138,7 +138,7 @@ def _writes(change: Change, customer: Customer, sequence: int) -> list[Part]:
     }
     answer = {"loy_status": RedemptionStatus.COMPLETED.value, "loy_decidedon": now, "loy_balanceafter": sequence}
     redeemed = [Update(f"loy_redemptions({change.row})", answer)] if change.subject is Subject.REDEMPTION else []
-    writes = (
+    writes: tuple[Write, ...] = (
         Upsert(f"loy_memberships({customer.membership_id})", membership),
         Create("loy_entries", entry),
         Update(f"accounts({customer.id})", account),

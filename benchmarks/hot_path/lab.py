@@ -25,6 +25,7 @@ from benchmarks.hot_path.seed import Planter, utc_now
 from benchmarks.hot_path.stream import Names, Recording
 from connector.app import connect
 from connector.bus import Change
+from connector.dataverse import ClientSecretTokens
 from connector.rows.programs import read_program
 from connector.settings import read_settings
 
@@ -95,7 +96,9 @@ class Subject:
         with self._news:
             ended = not self._news.wait_for(lambda: condition() or self.process.poll() is not None, within)
         if self.process.poll() is not None and not condition():
-            raise SystemExit(f"hot_path: the process ended with {self.process.returncode}:\n" + "".join(self.lines[-20:]))
+            raise SystemExit(
+                f"hot_path: the process ended with {self.process.returncode}:\n" + "".join(self.lines[-20:])
+            )
         if ended:
             raise TimeoutError(f"not {what} within {within:.0f} s")
 
@@ -137,8 +140,10 @@ class Lab:
         self._admin = requests.Session()
         self._admin.trust_env = False
         self._admin.verify = e["ca_file"]
-        tokens = self.client._transport._tokens
-        self._planter = Planter(e["dataverse_url"], e["ca_file"], tokens.token(), self.client)
+        self.tokens = ClientSecretTokens(
+            e["tenant_id"], e["client_id"], e["client_secret"], e["dataverse_url"], e["authority"], e["ca_file"]
+        )
+        self._planter = Planter(e["dataverse_url"], e["ca_file"], self.tokens, self.client)
         self._bus = ServiceBusClient.from_connection_string(e["servicebus_connection_string"])
         self._sender = self._bus.get_queue_sender(self.settings.changes_queue)
 
@@ -188,8 +193,9 @@ class Lab:
         operations = sum(sum(tables.values()) for tables in found["operations"].values())
         return Counted(found["requests"], operations, found["modelled_execution_seconds"], found["statuses"])
 
-    def master_key(self) -> str:
-        return str(json.loads((self.home / "host" / "functions" / "keys.json").read_text())["master"])
+    def key(self, name: str) -> str:
+        """The key `master` or `host` of the function app."""
+        return str(json.loads((self.home / "host" / "functions" / "keys.json").read_text())[name])
 
     def close(self) -> None:
         self._sender.close()
@@ -197,7 +203,7 @@ class Lab:
         self.client.close()
 
     def _until_connected(self, admin_url: str) -> None:
-        request = urllib.request.Request(f"{admin_url}/host/status", headers={"x-functions-key": self.master_key()})
+        request = urllib.request.Request(f"{admin_url}/host/status", headers={"x-functions-key": self.key("master")})
         deadline = time.monotonic() + _STARTS_WITHIN
         while time.monotonic() < deadline:
             with urllib.request.urlopen(request, timeout=10) as answer:
@@ -247,5 +253,3 @@ def _message(change: Change) -> ServiceBusMessage:
     return ServiceBusMessage(
         change.model_dump_json(exclude_defaults=True), session_id=change.session, message_id=change.id
     )
-
-

@@ -70,7 +70,11 @@ class Naive:
         answer = {"loy_status": RedemptionStatus.COMPLETED.value, "loy_decidedon": _now(), "loy_balanceafter": balance}
         answer["loy_transactioncode"] = secrets.token_hex(8).upper()
         if balance is None:
-            answer = {"loy_status": RedemptionStatus.REJECTED.value, "loy_decidedon": _now(), "loy_reasoncode": "points"}
+            answer = {
+                "loy_status": RedemptionStatus.REJECTED.value,
+                "loy_decidedon": _now(),
+                "loy_reasoncode": "points",
+            }
         self._write("PATCH", f"loy_redemptions({redemption_id})", answer)
 
     def _book(self, customer: Customer, cause: str, key: str, kind: Kind, points: int) -> int | None:

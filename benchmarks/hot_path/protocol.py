@@ -17,7 +17,7 @@ def done(change: Change) -> None:
 
 
 def durable(line: str) -> tuple[str, float] | None:
-    """The change that a line says is durable, and since when (seconds since 1970). Our app says it in its log (LOG_FORMAT=json)."""
+    """The change that a line says is durable, and since when (seconds since 1970). Our app's log says it as JSON."""
     if found := _DONE.match(line):
         return found[1], float(found[2])
     if found := _SETTLED.match(line):

@@ -9,6 +9,7 @@ from benchmarks.hot_path.lab import Counted, Lab
 from benchmarks.hot_path.stream import Names, Recording, record
 
 _SEED = 9
+_WARM_UP = 5  # changes that do not count
 _SETTLES = 1.0  # seconds for what a start does by itself
 WITHIN = 300.0
 
@@ -91,9 +92,9 @@ def paced(lab: Lab, name: str, row: Row, rate: float, **settings: str) -> Result
     with lab.running(name, row.sessions, **settings) as subject:
         time.sleep(_SETTLES)
         _conditions(lab, row)
-        _warm_up(lab, subject_changes := changes[:5])
-        subject.until_done(subject_changes, WITHIN)
-        changes = changes[5:]
+        first, changes = changes[:_WARM_UP], changes[_WARM_UP:]
+        lab.send(first)
+        subject.until_done(first, WITHIN)
         lab.reset_counters()
         cpu, began = subject.cpu(), time.time()
         sent = {}
@@ -106,10 +107,6 @@ def paced(lab: Lab, name: str, row: Row, rate: float, **settings: str) -> Result
         latencies = [subject.times[key] - at for key, at in sent.items() if key in subject.times]
         lab.delay(0)
     return Result(name, len(latencies), time.time() - began, latencies, cpu, memory, counted)
-
-
-def _warm_up(lab: Lab, changes: list) -> None:
-    lab.send(changes)
 
 
 def _conditions(lab: Lab, row: Row) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import requests
 
 from benchmarks.hot_path.stream import Kind, Names, Recording, Row, past_amount
-from connector.dataverse import Create, DataverseClient, Update, batch
+from connector.dataverse import Create, DataverseClient, TokenProvider, Update, batch
 from connector.dataverse.odata import Part, bind
 from connector.dataverse.transport import API
 from connector.loyalty.decisions import Decision
@@ -27,14 +27,14 @@ _CHUNK = 500
 
 
 class Planter:
-    """`token` gives a bearer token; `url` and `ca_file` are the environment's."""
+    """`url` and `ca_file` are the environment's."""
 
-    def __init__(self, url: str, ca_file: str, token: str, client: DataverseClient) -> None:
+    def __init__(self, url: str, ca_file: str, tokens: TokenProvider, client: DataverseClient) -> None:
         self._url = url
+        self._tokens = tokens
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.verify = ca_file
-        self._session.headers["Authorization"] = f"Bearer {token}"
         self._client = client
 
     def plant(self, program: Program, recording: Recording, names: Names, now: datetime) -> None:
@@ -64,7 +64,10 @@ class Planter:
             answer = self._session.post(
                 f"{self._url}{API}$batch",
                 data=batch.build(chunk, API, boundary).encode(),
-                headers={"Content-Type": batch.content_type(boundary)},
+                headers={
+                    "Authorization": f"Bearer {self._tokens.token()}",
+                    "Content-Type": batch.content_type(boundary),
+                },
                 timeout=120,
             )
             answer.raise_for_status()
@@ -78,7 +81,8 @@ def _history(
     program: Program, names: Names, number: int, length: int, now: datetime
 ) -> tuple[State, tuple[Entry, ...]]:
     """A ledger of paid invoices from before today."""
-    customer, state, entries = names.customer(number), State(), []
+    customer, state = names.customer(number), State()
+    entries: list[Entry] = []
     for place in range(length):
         on = now - timedelta(days=200, minutes=-place)
         net = Decimal(past_amount(number, place))
@@ -133,9 +137,7 @@ def _row(names: Names, row: Row) -> Iterator[Part]:
         "customerid_account@odata.bind": bind("accounts", customer.id),
     }
     yield _quiet(Create("invoices", columns).part())
-    state = (
-        {"statecode": 2, "statuscode": 100001} if row.kind is Kind.PAID else {"statecode": 3, "statuscode": 100003}
-    )
+    state = {"statecode": 2, "statuscode": 100001} if row.kind is Kind.PAID else {"statecode": 3, "statuscode": 100003}
     yield _quiet(Update(f"invoices({row_id})", state).part())
 
 
@@ -145,5 +147,3 @@ def _quiet(part: Part) -> Part:
 
 def utc_now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
-
-

@@ -1,0 +1,156 @@
+"""The path of a change, beside what one would otherwise write: `python -m benchmarks.hot_path [--quick]`.
+
+docs/hot-path.md says how to read the tables.
+"""
+
+import argparse
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+
+from benchmarks.hot_path import quick
+from benchmarks.hot_path.clerks import WAYS, Counter
+from benchmarks.hot_path.lab import IMPLEMENTATIONS, Lab, lab
+from benchmarks.hot_path.runs import Result, Row, backlog, paced
+
+_ROWS = (
+    Row(0.0, 1, 100, 10, 60),
+    Row(0.0, 8, 100, 10, 300),
+    Row(0.0, 64, 100, 10, 1000),
+    Row(0.06, 1, 100, 10, 40),
+    Row(0.06, 8, 100, 10, 200),
+    Row(0.06, 64, 100, 10, 1000),
+    Row(0.06, 64, 10_000, 10, 1000),
+    Row(0.06, 64, 1, 10, 60),
+    Row(0.06, 64, 1, 10_000, 60),
+    Row(0.0, 8, 100, 10, 300, rough=True),
+)
+_LONELY = (Row(0.0, 8, 10_000, 10, 205), Row(0.06, 8, 10_000, 10, 205))
+_LONELY_RATE = 5.0  # changes a second
+_CLERKS = ((1, 50), (20, 10), (100, 5))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.hot_path", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="only counts, compared with the committed baseline")
+    parser.add_argument("--accept", action="store_true", help="with --quick: the counts are the new baseline")
+    parser.add_argument("--only", default="", help="implementations, separated by commas (default: all installed)")
+    parser.add_argument("--part", choices=("backlog", "lonely", "clerks"), help="one of the tables")
+    options = parser.parse_args()
+    names = options.only.split(",") if options.only else _installed()
+    if unknown := set(names) - set(IMPLEMENTATIONS):
+        parser.error(f"--only: {', '.join(sorted(unknown))} is not among {', '.join(IMPLEMENTATIONS)}")
+    with lab() as found:
+        if options.quick:
+            return _quick(found, options.accept)
+        print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
+        if options.part in (None, "backlog"):
+            _backlogs(found, names)
+        if options.part in (None, "lonely"):
+            _lonely(found, names)
+        if options.part in (None, "clerks"):
+            _clerks(found)
+    return 0
+
+
+def _installed() -> list[str]:
+    names = list(IMPLEMENTATIONS)
+    if importlib.util.find_spec("PowerPlatform") is None:
+        print("hot_path: without naive_sdk: pip install -r requirements-bench.txt", file=sys.stderr)
+        names.remove("naive_sdk")
+    return names
+
+
+def _quick(found: Lab, accepted: bool) -> int:
+    counts = quick.measure(found)
+    before = quick.baseline()
+    print(f"{'for each change':<26}{'now':>10}{'baseline':>10}")
+    for name in sorted(counts):
+        print(f"{name:<26}{counts[name]:>10g}{before.get(name, float('nan')):>10g}")
+    if accepted:
+        quick.accept(counts)
+        return 0
+    worse = quick.compare(counts, before)
+    for sentence in worse:
+        print(f"worse: {sentence}", file=sys.stderr)
+    return 1 if worse else 0
+
+
+def _backlogs(found: Lab, names: Sequence[str]) -> None:
+    print(
+        "\nA backlog worked off. p50, p95, p99: from the event's arrival on the queue to its durable entry, in seconds."
+    )
+    print("possible: changes/s within the published limits of one application user on one web server, and of ten.\n")
+    head = (
+        "delay sessions customers history | implementation | changes/s | floor = 1 | requests | operations | modelled s"
+    )
+    head += " | p50 | p95 | p99 | CPU s/1,000 | MB | possible | ten | broken laws"
+    _line(*head.split(" | "))
+    _line(*["---"] * 15)
+    for row in _ROWS:
+        floor = 0.0
+        for name in names:
+            result = backlog(found, name, row)
+            floor = result.rate if name == "floor" else floor
+            _show(row, result, floor)
+
+
+def _show(row: Row, result: Result, floor: float) -> None:
+    counted, changes = result.counted, max(1, result.changes)
+    broken = ", ".join(f"{law} {count}" for law, count in sorted(result.broken.items())) or "none"
+    _line(
+        f"{row.delay * 1000:.0f} ms, {row.sessions}, {row.customers:,}, {row.history:,}{', rough' if row.rough else ''}",
+        result.name,
+        f"{result.rate:.1f}",
+        f"{result.rate / floor:.2f}" if floor else "",
+        f"{counted.requests / changes:.2f}",
+        f"{counted.operations / changes:.2f}",
+        f"{counted.seconds / changes:.3f}",
+        *(f"{result.percentile(share):.2f}" for share in (0.5, 0.95, 0.99)),
+        f"{result.cpu / changes * 1000:.1f}",
+        f"{result.memory / 1024:.0f}",
+        f"{result.possible:.1f}",
+        f"{result.possible * 10:.0f}",
+        "no logic" if result.name.startswith("floor") else broken,
+    )
+
+
+def _lonely(found: Lab, names: Sequence[str]) -> None:
+    print(f"\nLow load: {_LONELY_RATE:.0f} changes a second, each of another customer, 8 sessions. Milliseconds.\n")
+    _line("delay", "implementation", "count", "requests", "p50", "p95", "p99")
+    _line(*["---"] * 7)
+    for row in _LONELY:
+        for name in names:
+            result = paced(found, name, row, _LONELY_RATE)
+            _line(
+                f"{row.delay * 1000:.0f} ms",
+                name,
+                str(result.changes),
+                f"{result.counted.requests / max(1, result.changes):.2f}",
+                *(f"{result.percentile(share) * 1000:.0f}" for share in (0.5, 0.95, 0.99)),
+            )
+
+
+def _clerks(found: Lab) -> None:
+    print("\nRedemptions, from the request to the code. Milliseconds.\n")
+    _line("delay", "clerks", "way", "count", "p50", "p99")
+    _line(*["---"] * 6)
+    with found.running("ours", 64) as subject:
+        counter = Counter(found, subject.ready()["functions_url"], found.key("host"))
+        for delay in (0.0, 0.06):
+            found.delay(delay)
+            for clerks, each in _CLERKS:
+                for way in WAYS:
+                    waits = counter.measure(way, clerks, each)
+                    took = (f"{waits.percentile(share) * 1000:.0f}" for share in (0.5, 0.99))
+                    _line(f"{delay * 1000:.0f} ms", str(clerks), way, str(len(waits.seconds)), *took)
+        found.delay(0)
+
+
+def _line(*cells: str) -> None:
+    print(f"| {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
