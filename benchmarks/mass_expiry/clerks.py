@@ -20,7 +20,7 @@ from requests.adapters import HTTPAdapter
 _printing = threading.Lock()
 _WAIT = 30
 _AHEAD = 2000  # customers: the page in the making and the next
-_LAST = "SELECT loy_membershipid FROM loy_entry ORDER BY versionnumber DESC LIMIT 1 OFFSET ?"
+_LAST = "SELECT loy_membershipid, loy_bulkrunid FROM loy_entry ORDER BY versionnumber DESC LIMIT 1 OFFSET ?"
 _NEXT = (
     "SELECT loy_customerkey FROM loy_membership WHERE loy_partition = ? AND loy_customerkey > ? AND loy_nextexpiryon < ? "
     "ORDER BY loy_customerkey LIMIT 1 OFFSET ?"
@@ -80,8 +80,8 @@ class Clerk:
     def _customer(self) -> tuple[str, str]:
         where = self._chance.choice(("anywhere", "next", "just now"))
         last = self._file.execute(_LAST, (self._chance.randrange(1000),)).fetchone()
-        if last and where != "anywhere":
-            partition, key = self._file.execute(_PLACE, last).fetchone()
+        if last and last[1] and where != "anywhere":
+            partition, key = self._file.execute(_PLACE, last[:1]).fetchone()
             if where == "just now":
                 return where, key
             ahead = (partition, key, self._orders.as_of, self._chance.randrange(_AHEAD))

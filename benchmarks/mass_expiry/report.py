@@ -47,7 +47,7 @@ def figures(population: Population, result: Result, broken: Sequence[str]) -> di
             for users in USERS
         },
         "refused": result.refused,
-        "share of limits": result.execution / result.allowed if result.servers else None,
+        "share of limits": result.limits if result.servers else None,
         "peak memory of a worker": result.memory,
         "cores": result.cores,
         "latency": {
@@ -89,7 +89,7 @@ def lines(population: Population, result: Result, before: Books, after: Books) -
     if result.servers:
         yield (
             f"  limits                  {found['share of limits']:.0%} of what is granted was used, "
-            f"{result.refused} of {result.requests} requests refused"
+            f"{result.refused} of {result.requests} requests refused, calls held back for {totals.throttled:,.0f} s in all"
         )
     yield f"  worker                  {result.memory / 2**20:,.0f} MiB at most, killed {result.kills} times"
     yield f"  cores                   {', '.join(f'{name} {used:.2f}' for name, used in result.cores.items() if used > 0.01)}"
