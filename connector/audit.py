@@ -13,27 +13,36 @@ documents.
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
-from typing import Any
 
 from connector import histories
 from connector.answers import AnswerAudit
 from connector.dataverse import Conflict, DataverseClient, Get, NotFound, Update
-from connector.dataverse.odata import any_of
+from connector.dataverse.odata import any_of, bind
 from connector.identity import Customer
-from connector.loyalty.earning import Invoice, Status, base_points
+from connector.loyalty.earning import Invoice
 from connector.loyalty.history import Posted, note
-from connector.loyalty.ledger import Entry, Kind, LedgerError, State, month_of
+from connector.loyalty.ledger import Entry, Kind, LedgerError, State
 from connector.loyalty.program import Program
-from connector.loyalty.tiers import held
+from connector.recount import Recount
 from connector.rows import customers, ledger
+from connector.rows.copies import copies
+from connector.rows.customers import CustomerRow
 from connector.rows.invoices import INVOICE_SELECT, invoice_of
-from connector.rows.values import Row, Unusable
+from connector.rows.values import Row, Unusable, day
 
 KEPT = 1000  # violations kept in the report; all are counted and told
-_MEMBERSHIP = f"{ledger.MEMBERSHIP},loy_name,loy_balance,loy_pending,loy_owed"
-_MIRROR = "loy_pointsbalance,loy_pointspending,loy_tiername"
+# Columns of a membership that follow from the fold alone; the others depend on the day on which they were written too.
+_TIMELESS = ("loy_spend", "loy_membersince", "loy_nextexpiryon")
+_FIGURES = "loy_name,loy_balance,loy_pending,loy_owed,loy_nextreviewon,_loy_tierid_value"
+_MEMBERSHIP = f"{ledger.MEMBERSHIP},{_FIGURES},{','.join(_TIMELESS)}"
+_AS_OF = "loy_loyaltyasof"
+_MIRROR = (
+    "loy_pointsbalance,loy_pointspending,loy_tiername,loy_suggestedrating,loy_expiringpoints,loy_expiringon,"
+    f"loy_nexttiername,loy_nexttierdistance,loy_membersince,{_AS_OF}"
+)
+_MIRROR_OF = {"account": f"{_MIRROR},accountratingcode,merged", "contact": f"{_MIRROR},merged"}
 
 
 @dataclass(slots=True)
@@ -157,7 +166,7 @@ class Audit:
         for table in ("account", "contact"):
             ids = [look.customer.id for look in looks if look.customer.table == table]
             if ids:
-                gets.append(Get(f"{table}s?$select={_MIRROR},merged&$filter={any_of(f'{table}id', ids)}"))
+                gets.append(Get(f"{table}s?$select={_MIRROR_OF[table]}&$filter={any_of(f'{table}id', ids)}"))
         for rows in self._client.read(*gets):
             yield from rows
 
@@ -185,25 +194,58 @@ class Audit:
         figures = (look.row["loy_balance"], look.row["loy_pending"], look.row["loy_owed"])
         if figures != (state.balance, state.pending_points, state.owed):
             yield f"the membership shows {figures[0]} points, the ledger has {state.balance}"
-        if look.mirror is None:
+        yield from self._columns(look, state)
+
+    def _columns(self, look: _Look, state: State) -> Iterator[str]:
+        """Every column that is written from the fold, as it had to be on the day on which it was."""
+        mirror = look.mirror
+        as_of = day(mirror, _AS_OF) if mirror else None
+        membership = ledger.membership_of(look.customer, look.row)
+        row = ledger.membership_row(self._program, membership, state, "", self._at(as_of))
+        for column in _TIMELESS:
+            if _shown(look.row, column, row[column]) != row[column]:
+                yield f"the membership shows {column} {look.row[column]}, the ledger says {row[column]}"
+        tier = self._program.tier(state.tier)
+        if tier.id and look.row["_loy_tierid_value"] != tier.id:
+            yield f"the membership does not show the tier {tier.code}"
+        if mirror is None:
             look.counts["customers deleted"] += 1
             return
-        if look.mirror["merged"]:
+        if mirror["merged"]:
             return  # their points are another's, and what their row shows is history
-        shown = tuple(look.mirror[column] for column in _MIRROR.split(","))
-        truth = (state.balance, state.pending_points, self._program.tier(state.tier, self._now.date()).name)
-        if shown != truth:
-            yield f"the {look.customer.table} shows {shown}, the ledger has {truth}"
+        if as_of is None:
+            yield f"the {look.customer.table} was never told its points"
+            return
+        due, shown = row["loy_nextreviewon"], day(look.row, "loy_nextreviewon")
+        if due and (shown is None or shown > due):
+            yield f"the membership is to be reviewed on {shown}, the ledger says {due}"
+        truth = customers.mirror(self._program, state, self._at(as_of))
+        for column, value in truth.items():
+            if column != _AS_OF and _shown(mirror, column, value) != value:
+                yield f"the {look.customer.table} shows {column} {mirror[column]}, the ledger says {value}"
+        if look.customer.table == "account" and not membership.rating_override:
+            current, written = mirror["accountratingcode"], membership.written_rating
+            rating, _ = customers.rating(self._program, self._program.tier(state.tier, as_of), written, current, as_of)
+            if rating is not None:
+                yield f"the account has the rating {current}, its tier says {rating}"
+
+    def _at(self, day: date | None) -> datetime:
+        return datetime.combine(day, time.max, UTC) if day else self._now
 
     def _mend(self, look: _Look, state: State) -> bool:
         """Write the copies anew; false when somebody else has changed the membership meanwhile."""
-        customer, membership = look.customer, ledger.membership_of(look.customer, look.row)
-        row = ledger.membership_row(self._program, membership, state, look.row["loy_name"], self._now)
-        writes = [Update(f"loy_memberships({customer.membership_id})", row, if_match=look.row["@odata.etag"])]
-        if look.mirror is not None:
-            columns: dict[str, Any] = customers.mirror(self._program, state, self._now)
-            columns["loy_tiername"] = self._program.tier(state.tier, self._now.date()).name
-            writes.append(Update(f"{customer.entity_set}({customer.id})", columns))
+        membership = ledger.membership_of(look.customer, look.row)
+        known = None
+        if look.mirror is not None and not look.mirror["merged"]:
+            known = CustomerRow(look.customer, look.row["loy_name"], None, look.mirror.get("accountratingcode"))
+        row, columns = copies(self._program, membership, state, known, self._now)
+        tier = self._program.tier(state.tier, self._now.date())
+        if tier.id:
+            row["loy_TierId@odata.bind"] = bind("loy_tiers", tier.id)
+        path = f"loy_memberships({look.customer.membership_id})"
+        writes = [Update(path, row, if_match=look.row["@odata.etag"])]
+        if columns:
+            writes.append(Update(f"{look.customer.entity_set}({look.customer.id})", columns))
         try:
             self._client.commit(writes)
         except (Conflict, NotFound):
@@ -213,17 +255,12 @@ class Audit:
     def _invoices(self, look: _Look, state: State, rows: Iterable[Row]) -> Iterator[str]:
         documents = dict(look.documents)
         unreadable: set[str] = set()
-        spend: dict[str, Decimal] = defaultdict(Decimal)
-        earned: dict[str, int] = defaultdict(int)
+        recount = Recount(self._program, state.since)
         invoices = self._readable(rows, unreadable)
-        for invoice in sorted(invoices, key=lambda i: (i.invoiced_on.replace(microsecond=0), i.document)):
+        for invoice, row in sorted(invoices, key=lambda i: (i[0].invoiced_on.replace(microsecond=0), i[0].document)):
             look.counts["invoices"] += 1
             have = documents.pop(invoice.document, None)
-            rule_version = have.rule_version if have else None
-            expected_spend, expected = self._expected(invoice, rule_version, spend, earned, state)
-            month = month_of(invoice.invoiced_on)
-            spend[month] += expected_spend
-            earned[month] += expected
+            expected_spend, expected = self._expected(recount, invoice, row, have.rule_version if have else None)
             points, counted = (have.points, have.spend) if have else (0, Decimal(0))
             if (points, counted) != (expected, expected_spend):
                 yield (
@@ -235,22 +272,11 @@ class Audit:
             if document.startswith("invoice:") and have.points and document not in unreadable:
                 yield f"{document} has {have.points} points and is no invoice of this customer"
 
-    def _expected(
-        self,
-        invoice: Invoice,
-        version: str | None,
-        spend: dict[str, Decimal],
-        earned: dict[str, int],
-        state: State,
-    ) -> tuple[Decimal, int]:
-        day = invoice.invoiced_on.date()
-        rule = self._program.rule_named(version) if version else self._program.rule_on(day)
-        if invoice.status is Status.CANCELLED or rule is None:
-            return Decimal(0), 0
-        multiplier = held(self._program, spend, earned, state.since, day).multiplier
-        return invoice.net, base_points(invoice, rule).times(multiplier)
+    def _expected(self, recount: Recount, invoice: Invoice, row: Row, version: str | None) -> tuple[Decimal, int]:
+        on = invoice.invoiced_on.date()
+        return recount.next(row, on, self._program.rule_named(version) if version else self._program.rule_on(on))
 
-    def _readable(self, rows: Iterable[Row], unreadable: set[str]) -> Iterator[Invoice]:
+    def _readable(self, rows: Iterable[Row], unreadable: set[str]) -> Iterator[tuple[Invoice, Row]]:
         for row in rows:
             try:
                 invoice, _ = invoice_of(self._program, row)
@@ -260,22 +286,22 @@ class Audit:
             if invoice.net < 0:
                 unreadable.add(invoice.document)
                 continue
-            yield invoice
+            yield invoice, row
 
     def _strangers(self) -> None:
         """Invoices of customers that have no membership: none of them may have earned anything by its rule."""
         for page in self._client.pages(f"invoices?{INVOICE_SELECT}", max_page_size=200):
-            by_member: dict[str, list[Invoice]] = defaultdict(list)
-            for invoice in self._readable(page, set()):
-                by_member[Customer.parse(invoice.customer).membership_id].append(invoice)
+            by_member: dict[str, list[tuple[Invoice, Row]]] = defaultdict(list)
+            for invoice, row in self._readable(page, set()):
+                by_member[Customer.parse(invoice.customer).membership_id].append((invoice, row))
             if not by_member:
                 continue
             wanted = any_of("loy_membershipid", list(by_member))
             known = self._client.get(f"loy_memberships?$select=loy_membershipid&$filter={wanted}")
             for member in by_member.keys() - {row["loy_membershipid"] for row in known}:
-                for invoice in by_member[member]:
+                for invoice, row in by_member[member]:
                     self.report.counts["invoices"] += 1
-                    expected_spend, expected = self._expected(invoice, None, {}, {}, State())
+                    expected_spend, expected = self._expected(Recount(self._program, None), invoice, row, None)
                     if expected or expected_spend:
                         self._broken(
                             f"{invoice.customer}: invoice {invoice.number} has no points, its rule says {expected}"
@@ -286,3 +312,8 @@ class Audit:
         self._told(violation)
         if len(self.report.violations) < KEPT:
             self.report.violations.append(violation)
+
+
+def _shown(row: Row, column: str, like: object) -> object:
+    """A column's value in the type of what it is compared with."""
+    return day(row, column) if isinstance(like, date) else row[column]

@@ -1,15 +1,18 @@
 """The audit finds what was tampered with, and mends copies but never the ledger."""
 
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from connector.bus import Change, Subject
 from connector.dataverse import Create, Delete, Update
 from connector.identity import Customer
 from connector.rows import ledger
 from connector.rows.choices import AdjustmentStatus, RedemptionStatus
+from connector.rows.programs import Programs
 from tests.console import Console
 from tests.integration.test_parking import customer_with_invoice
 from tests.office import Office
@@ -68,7 +71,7 @@ def test_copies_behind_their_ledger_are_mended_and_the_ledger_is_not_touched(off
     assert status == 1
     assert [violation.partition(": ")[2] for violation in report["violations"]] == [
         "the membership knows 1 of 2 entries",
-        "the account shows (7777, 0, 'Base'), the ledger has (500, 0, 'Base')",
+        "the account shows loy_pointsbalance 7777, the ledger says 500",
     ]
     status, report = console.json("audit", "--repair")
     assert (status, report["counts"]["repaired"]) == (0, 1)
@@ -76,6 +79,66 @@ def test_copies_behind_their_ledger_are_mended_and_the_ledger_is_not_touched(off
     assert {**after, "@odata.etag": ""} == {**before, "@odata.etag": ""}
     assert office.client.get(f"{account}?$select=loy_pointsbalance")["loy_pointsbalance"] == 500
     assert entries(office, customer) == written
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "wrong"),
+    [
+        ("membership", "loy_spend", 7),
+        ("membership", "loy_membersince", "1999-01-01"),
+        ("membership", "loy_nextexpiryon", "2099-01-01"),
+        ("membership", "loy_nextreviewon", None),
+        ("membership", "loy_balance", 7),
+        ("membership", "loy_TierId@odata.bind", "SILVER"),
+        ("account", "loy_pointspending", 7),
+        ("account", "loy_tiername", "Platinum"),
+        ("account", "loy_suggestedrating", 7),
+        ("account", "loy_expiringpoints", 7),
+        ("account", "loy_expiringon", "2099-01-01"),
+        ("account", "loy_nexttiername", "Tin"),
+        ("account", "loy_nexttierdistance", 7),
+        ("account", "loy_membersince", "1999-01-01"),
+        ("account", "loy_loyaltyasof", None),
+    ],
+)
+def test_every_copied_column_is_compared_and_mended(
+    office: Office, console: Console, table: str, column: str, wrong: Any
+) -> None:
+    customer = customer_with_points(office)
+    path = f"loy_memberships({customer.membership_id})" if table == "membership" else f"accounts({customer.id})"
+    if "@" in column:
+        (tier, *_) = [t for t in Programs(office.client, "CJ").current().tiers if t.code != "BASE"]
+        wrong = f"/loy_tiers({tier.id})"
+    office.client.commit([Update(path, {column: wrong})])
+    status, report = console.json("audit")
+    assert (status, len(report["violations"])) == (1, 1), report["violations"]
+    assert report["violations"][0].startswith(f"{customer}: the {table} ")
+    status, report = console.json("audit", "--repair")
+    assert (status, report["counts"]["repaired"]) == (0, 1)
+    assert console.json("audit")[0] == 0
+
+
+def test_points_are_counted_anew_and_not_by_the_product_s_own_arithmetic(
+    office: Office, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of the product's arithmetic is written into the ledger in good order, and found by the audit all the same."""
+    monkeypatch.setattr(
+        "connector.loyalty.invoices.whole", lambda base, multiplier: int(base * Fraction(multiplier)) + 1
+    )
+    monkeypatch.setattr(
+        "connector.loyalty.earning.whole", lambda base, multiplier: int(base * Fraction(multiplier)) + 1
+    )
+    customer, invoice = customer_with_invoice(office, "50")
+    office.work(office.events())
+    monkeypatch.undo()
+    try:
+        _, report = console.json("audit")
+        (violation,) = report["violations"]
+        assert "has 501 points and 50" in violation
+        assert "its rule says 500 and 50" in violation
+    finally:
+        office.sent.append(Change.about(Subject.INVOICE, invoice, str(customer), cause="again"))
+        office.work([])
 
 
 def test_an_altered_entry_is_found_and_never_repaired(office: Office, console: Console) -> None:
