@@ -5,6 +5,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
+from benchmarks.chaos.planted import BUGS
 from benchmarks.chaos.report import HEADER
 from benchmarks.chaos.run import Size, told
 
@@ -17,6 +18,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--days", type=int, default=Size().days)
     parser.add_argument("--customers", type=int, default=Size().customers)
     parser.add_argument("--workers", type=int, default=1, help="seeds at once")
+    parser.add_argument("--plant", choices=sorted(BUGS), default="", help="a bug to be caught")
     options = parser.parse_args(argv)
     first, _, last = (options.seeds or str(options.seed or 1)).partition("..")
     seeds = range(int(first), int(last or first) + 1)
@@ -24,7 +26,7 @@ def main(argv: list[str]) -> int:
     print(HEADER, flush=True)
     broken = 0
     with ProcessPoolExecutor(options.workers) as pool:
-        judge = partial(told, size=size)
+        judge = partial(told, size=size, bug=options.plant)
         for outcome, lines in map(judge, seeds) if options.workers == 1 else pool.map(judge, seeds):
             print(outcome.line(), flush=True)
             for line in lines:

@@ -112,7 +112,7 @@ class Laws:
 
     def _editions(self) -> list[tuple[date, frozenset[int]]]:
         """Published terms count forward only, and in the end all that was edited is published."""
-        found = []
+        found: list[tuple[date, frozenset[int]]] = []
         path = f"loy_programversions?$filter=loy_ProgramId/loy_code eq '{self._program}'&$orderby=loy_version"
         for row in self._all(path):
             begins = date.fromisoformat(row["loy_validfrom"][:10]) if row["loy_validfrom"] else date.min
@@ -225,7 +225,9 @@ class Laws:
 
     def _refused(self, wish: Wish, row: Row, model: Model) -> None:
         minimum = self._book.terms.minimum
-        if wish.points < minimum:
+        if row["loy_reasoncode"] == "customer_merged":
+            right = self._book.customers[wish.customer].merged_into is not None
+        elif wish.points < minimum:
             right = row["loy_reasoncode"] == "below_minimum"
         else:
             on, after = date.fromisoformat(str(row["loy_decidedon"])[:10]), row["loy_balanceafter"]

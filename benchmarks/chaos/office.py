@@ -49,9 +49,10 @@ URL = "https://contoso.crm4.dynamics.com"
 PROGRAM = "CHAOS"
 _CONNECTOR: str = derived_id("chaos", "connector")
 _PEOPLE: str = derived_id("chaos", "people")
+_ENOUGH = 200  # unexpected failures, after which there is nothing more to learn
+_RESTLESS = 15  # deliveries for each event, on average: then something goes round and round
 _IDLE = 0.5  # seconds a session is kept without messages
 _LISTENERS, _WORKERS = 2, 4  # events and sessions at once in one process
-_TIMER_PAUSE = timedelta(seconds=1)
 
 
 class _Tokens:
@@ -310,6 +311,8 @@ class Process:
         """Run a function and settle; false when the settlement was lost with its connection."""
         office = self.office
         office.counts["deliveries"] += 1
+        if office.counts["deliveries"] > _RESTLESS * (office.counts["events"] + 100):
+            office.world.failures.append(RuntimeError("the connector does not come to rest"))
         try:
             _functions()[function].get_user_function()(message)
             outcome = Outcome.COMPLETE
@@ -391,6 +394,8 @@ class Office:
         if type(error).__module__.startswith(("connector.dataverse", "azure", __name__)):
             return
         self.bugs[f"{type(error).__name__}: {error}"[:300]] += 1
+        if self.bugs.total() > _ENOUGH:
+            self.world.failures.append(error)
 
     # --- life and death ---
 

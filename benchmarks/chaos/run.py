@@ -4,6 +4,7 @@ import logging
 import random
 import tempfile
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -12,6 +13,7 @@ from pathlib import Path
 from benchmarks.chaos.faults import Faults, swarm
 from benchmarks.chaos.laws import Laws, Verdict
 from benchmarks.chaos.office import PROGRAM, Office, Process
+from benchmarks.chaos.planted import plant
 from benchmarks.chaos.report import Outcome, trace
 from benchmarks.chaos.scenario import Company
 from benchmarks.chaos.world import Event, World
@@ -28,7 +30,7 @@ class Size:
     """`minutes` of work on each of `days`, by `clerks`, for `customers`, with so many `processes` of the function app."""
 
     days: int = 3
-    minutes: float = 4.0
+    minutes: float = 3.0
     clerks: int = 3
     customers: int = 12
     processes: int = 2
@@ -81,12 +83,14 @@ def run(seed: int, size: Size, faults: Faults | None = None) -> tuple[Outcome, C
             company.found(size.customers)
             office.start()
             chance = random.Random(f"{seed} days")
-            outcome.acts = sum(
-                _day(office, company, size, chance, last=day == size.days - 1) for day in range(size.days)
-            )
-            outcome.settled = _settle(office)
+            try:
+                for day in range(size.days):
+                    outcome.acts += _day(office, company, size, chance, last=day == size.days - 1)
+                outcome.settled = _settle(office)
+            except Exception as error:
+                outcome.broken.append(("", f"the run could not go on: {type(error).__name__}: {error}"))
             verdict = Laws(office.people, PROGRAM, company.book, world.now()).judge()
-            outcome.broken = [*_at_rest(office), *verdict.broken]
+            outcome.broken += [*_at_rest(office), *verdict.broken]
             counts = office.counts
             outcome.events, outcome.changes = counts["events"], counts["deliveries"]
             outcome.entries = verdict.entries
@@ -98,10 +102,11 @@ def run(seed: int, size: Size, faults: Faults | None = None) -> tuple[Outcome, C
     return outcome, company, verdict
 
 
-def told(seed: int, size: Size) -> tuple[Outcome, list[str]]:
-    """A run, and the trace of it if it broke a law."""
+def told(seed: int, size: Size, bug: str = "") -> tuple[Outcome, list[str]]:
+    """A run, and the trace of it if it broke a law. `bug` is planted in the product meanwhile."""
     logging.disable(logging.CRITICAL)  # failures are what this is about
-    outcome, company, verdict = run(seed, size)
+    with plant(bug) if bug else nullcontext():
+        outcome, company, verdict = run(seed, size)
     return outcome, [] if outcome.holds else list(trace(outcome, company.book, verdict))
 
 

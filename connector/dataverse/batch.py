@@ -19,6 +19,7 @@ type Reply = Response | list[Response]
 """The answer to a part on its own, or the answers inside a change set: one for each write, or the failing one only."""
 
 _BOUNDARY = re.compile(r'boundary=(?:"([^"]+)"|([^\s;,]+))', re.IGNORECASE)
+_MARK = re.compile(rb"(--|)[ \t]*(?=\r\n|\Z)")
 _STATUS = re.compile(rb"HTTP/1\.\d (\d{3})(?: |$)")
 _HTTP_PART = "Content-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n"
 
@@ -85,15 +86,21 @@ def _parts(content: str, body: bytes) -> list[tuple[dict[str, str], bytes]]:
     found = _BOUNDARY.search(content)
     if not found:
         raise MalformedBatch("the answer names no boundary")
-    boundary = re.escape((found.group(1) or found.group(2)).encode("latin-1", "replace"))
-    # The first delimiter may stand at the very beginning. Each is followed by the chunk up to the next one; the mark
-    # of the last is two hyphens. A chunk with no delimiter after it was cut short.
-    marks_and_chunks = re.split(rb"\r\n--" + boundary + rb"(--|)[ \t]*(?=\r\n|\Z)", b"\r\n" + body)[1:]
-    if not marks_and_chunks:
+    delimiter = b"\r\n--" + (found.group(1) or found.group(2)).encode("latin-1", "replace")
+    # Each delimiter is followed by the chunk up to the next one; the mark of the last is two hyphens. A chunk with no
+    # delimiter after it was cut short. Not one expression with the boundary in it: that is compiled for every answer.
+    marked: list[tuple[bytes, bytes]] = []
+    for piece in (b"\r\n" + body).split(delimiter)[1:]:
+        mark = _MARK.match(piece)
+        if mark:
+            marked.append((mark.group(1), piece[mark.end() :]))
+        elif marked:
+            marked[-1] = (marked[-1][0], marked[-1][1] + delimiter + piece)
+    if not marked:
         raise MalformedBatch("the answer holds no part")
     parts = []
-    for mark, chunk in zip(marks_and_chunks[:-2:2], marks_and_chunks[1:-2:2], strict=True):
-        if mark:
+    for closing, chunk in marked[:-1]:
+        if closing:
             break
         parts.append(_headers_and_rest(chunk.removeprefix(b"\r\n")))
     return parts
