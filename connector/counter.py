@@ -162,6 +162,9 @@ class Counter:
             self._same_request(redemption_id, customer, {column: asked[column] for column in ("loy_type", *same)})
         except NotFound:
             raise Refused(404, "unknown_customer", f"There is no {customer}.", "customer") from None
+        else:
+            if wait > _FIRST_LOOK:  # a row that was only just made is not decided yet
+                self._sleep(_FIRST_LOOK)
         return self._answered(redemption_id, wait)
 
     def _same_request(self, redemption_id: str, customer: Customer, asked: dict[str, Any]) -> None:
