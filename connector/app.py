@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from azure.servicebus import ServiceBusClient
 
     from connector.dead_letters import DeadLetters
+    from connector.mass import MassJobs
     from connector.publishing import Publisher
     from connector.sweep import Sweep
     from connector.telemetry import Telemetry
@@ -79,6 +80,17 @@ class App:
         return Sweep(self.client, self.programs, self.processor, self.send_changes, self.now)
 
     @cached_property
+    def mass(self) -> "MassJobs":
+        from connector.mass import MassJobs
+
+        return MassJobs(self.mass_clients, self.programs, self.send_changes, self.now)
+
+    @cached_property
+    def mass_clients(self) -> list[DataverseClient]:
+        """Our application user, and those who help with mass jobs."""
+        return [self.client, *(connect(other) for other in self.settings.helpers)]
+
+    @cached_property
     def dead_letters(self) -> "DeadLetters":
         from connector.dead_letters import DeadLetters
 
@@ -115,6 +127,8 @@ class App:
     def close(self) -> None:
         """For commands that end; a function app is simply stopped."""
         made = self.__dict__
+        for helper in made.get("mass_clients", ())[1:]:
+            helper.close()
         for part in ("changes", "notices", "bus", "client"):
             if part in made:
                 made[part].close()

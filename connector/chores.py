@@ -1,16 +1,22 @@
-"""What timers do: pick up what waits, send notices, start the reviews that are due."""
+"""What timers do: pick up what waits, send notices."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
+from typing import Any
 
 from connector.bus import Change, QueueSender, Subject
 from connector.dataverse import DataverseClient
 from connector.dataverse.odata import moment
+from connector.rows.bulkruns import notices_confirmed
 from connector.rows.choices import KIND_OF, AdjustmentStatus, NoticeStatus, RedemptionStatus
 
 _PATIENCE = timedelta(minutes=2)
 _PAGE = 500
+_NOTICES = 1000
+_PAGES_AT_ONCE = 4
 
 
 class Chores:
@@ -37,60 +43,57 @@ class Chores:
                 sent += len(page)
         return sent
 
-    def start_reviews(self) -> int:
-        """Send a review for every membership whose day has come."""
-        today = self._clock().date()
-        path = f"loy_memberships?$select=loy_customerkey&$filter=loy_nextreviewon le {today}"
-        sent = 0
-        for page in self._client.pages(path, max_page_size=_PAGE):
-            self._send(
-                [
-                    Change.about(Subject.REVIEW, row["loy_membershipid"], row["loy_customerkey"], cause=f"due {today}")
-                    for row in page
-                ]
-            )
-            sent += len(page)
-        return sent
-
-    def send_notices(self, queue: QueueSender) -> int:
-        """Put the notices of committed entries on their queue, then mark them. A crash between the two sends one twice:
-        its message id is the entry's, so the queue's duplicate detection or the receiver can tell."""
-        from azure.servicebus import ServiceBusMessage
-
+    def send_notices(self, queue: QueueSender, enough: Callable[[], bool] = lambda: False) -> int:
+        """Put the notices of committed entries on their queue, then mark them, some pages at a time until there are no more or
+        it is `enough`. A crash between the two sends one twice: its message id is the entry's, so the queue's duplicate
+        detection or the receiver can tell. A bulk run is told how many of its notices the queue has accepted."""
         path = (
-            "loy_entries?$select=loy_sequence,loy_kind,loy_points,loy_cause,loy_tiercode,loy_occurredon"
+            "loy_entries?$select=loy_sequence,loy_kind,loy_points,loy_cause,loy_tiercode,loy_occurredon,_loy_bulkrunid_value"
             "&$expand=loy_MembershipId($select=loy_customerkey,loy_balance)"
             f"&$filter=loy_noticestatus eq {NoticeStatus.WAITING.value}"
         )
         sent = 0
-        for page in self._client.pages(path, max_page_size=_PAGE):
-            if not page:
-                continue
-            queue.send(
-                [
-                    ServiceBusMessage(
-                        json.dumps(
-                            {
-                                "entry": row["loy_entryid"],
-                                "customer": row["loy_MembershipId"]["loy_customerkey"],
-                                "kind": KIND_OF[row["loy_kind"]].value,
-                                "points": row["loy_points"],
-                                "cause": row["loy_cause"],
-                                "tier": row["loy_tiercode"],
-                                "occurred_on": row["loy_occurredon"],
-                                "balance": row["loy_MembershipId"]["loy_balance"],
-                            }
-                        ),
-                        message_id=row["loy_entryid"],
-                        content_type="application/json",
-                    )
-                    for row in page
-                ]
-            )
-            marked = [{"loy_entryid": row["loy_entryid"], "loy_noticestatus": NoticeStatus.SENT.value} for row in page]
-            self._client.update_multiple("loy_entries", "loy_entry", marked)
-            sent += len(page)
-        return sent
+        with ThreadPoolExecutor(_PAGES_AT_ONCE) as pool:
+            under_way: set[Future[int]] = set()
+            for page in self._client.pages(path, max_page_size=_NOTICES):
+                if page:
+                    under_way.add(pool.submit(self._send_notices, queue, page))
+                finished, under_way = wait(under_way, None if len(under_way) == _PAGES_AT_ONCE else 0, FIRST_COMPLETED)
+                sent += sum(future.result() for future in finished)
+                if enough():
+                    break
+            return sent + sum(future.result() for future in under_way)
+
+    def _send_notices(self, queue: QueueSender, page: Sequence[dict[str, Any]]) -> int:
+        from azure.servicebus import ServiceBusMessage
+
+        queue.send(
+            [
+                ServiceBusMessage(
+                    json.dumps(
+                        {
+                            "entry": row["loy_entryid"],
+                            "customer": row["loy_MembershipId"]["loy_customerkey"],
+                            "kind": KIND_OF[row["loy_kind"]].value,
+                            "points": row["loy_points"],
+                            "cause": row["loy_cause"],
+                            "tier": row["loy_tiercode"],
+                            "occurred_on": row["loy_occurredon"],
+                            "balance": row["loy_MembershipId"]["loy_balance"],
+                        }
+                    ),
+                    message_id=row["loy_entryid"],
+                    content_type="application/json",
+                )
+                for row in page
+            ]
+        )
+        marked = [{"loy_entryid": row["loy_entryid"], "loy_noticestatus": NoticeStatus.SENT.value} for row in page]
+        self._client.update_multiple("loy_entries", "loy_entry", marked)
+        runs = Counter(row["_loy_bulkrunid_value"] for row in page if row["_loy_bulkrunid_value"])
+        for run_id, count in runs.items():
+            notices_confirmed(self._client, run_id, count)
+        return len(page)
 
 
 _LOOKUP = "Microsoft.Dynamics.CRM.lookuplogicalname"

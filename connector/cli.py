@@ -14,7 +14,19 @@ from connector.logs import redact
 from connector.rows.values import Unusable
 from connector.settings import SettingsError, read_settings
 
-COMMANDS = ("audit", "dead-letters", "doctor", "explain", "export", "replay", "resume", "status", "sweep")
+COMMANDS = (
+    "audit",
+    "dead-letters",
+    "doctor",
+    "explain",
+    "export",
+    "liability",
+    "mass",
+    "replay",
+    "resume",
+    "status",
+    "sweep",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -69,6 +69,13 @@ class Settings(BaseModel):
     dataverse_ca_file: Annotated[str, AfterValidator(_existing)] | None = Field(
         alias="DATAVERSE_CA_FILE", default=None, description="a file that exists"
     )
+    dataverse_helpers: str = Field(
+        alias="DATAVERSE_HELPERS",
+        default="",
+        repr=False,
+        pattern=rf"^({_GUID}=[^;\s]+(;{_GUID}=[^;\s]+)*)?$",
+        description="pairs of client id and secret, <id>=<secret>;<id>=<secret>,",
+    )
     dataverse_slots: int = Field(alias="DATAVERSE_SLOTS", default=8, ge=1, le=52)
     service_bus_connection: str = Field(
         alias="ServiceBusConnection", default="", repr=False, pattern=_CONNECTION, description=_CONNECTION_PARTS
@@ -101,6 +108,16 @@ class Settings(BaseModel):
     )
 
     @property
+    def helpers(self) -> tuple["Settings", ...]:
+        """These settings for each of the application users who help with mass jobs."""
+        pairs = (pair.partition("=") for pair in self.dataverse_helpers.split(";") if pair)
+        changed = {"dataverse_client_certificate": "", "dataverse_helpers": ""}
+        return tuple(
+            self.model_copy(update=changed | {"dataverse_client_id": client_id, "dataverse_client_secret": secret})
+            for client_id, _, secret in pairs
+        )
+
+    @property
     def secrets(self) -> tuple[str, ...]:
         """What must never be shown, wherever it turns up."""
         keys = re.findall(
@@ -108,7 +125,8 @@ class Settings(BaseModel):
         )
         # A log line holds a PEM key line by line at most.
         lines = (line for line in self.dataverse_client_certificate.splitlines() if len(line) > 40)
-        return tuple(filter(None, (self.dataverse_client_secret, self.identity_header, *keys, *lines)))
+        helpers = (pair.partition("=")[2] for pair in self.dataverse_helpers.split(";"))
+        return tuple(filter(None, (self.dataverse_client_secret, self.identity_header, *keys, *lines, *helpers)))
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:

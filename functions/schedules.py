@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from collections.abc import Callable
 
 import azure.functions as func
 
@@ -11,14 +12,19 @@ from connector.app import app
 schedules = func.Blueprint()
 _log = logging.getLogger("loyalty.schedules")
 
-# host.json ends a run after ten minutes; the sweep goes on at its next time.
-_SWEEP_SECONDS = 480.0
+# host.json ends a run after ten minutes; what takes longer goes on at its next time.
+_LONGEST = 480.0
+
+
+def _after(seconds: float) -> Callable[[], bool]:
+    until = time.monotonic() + seconds
+    return lambda: time.monotonic() > until
 
 
 @schedules.function_name("SendNotices")
 @schedules.timer_trigger(arg_name="timer", schedule="15 * * * * *")
 def send_notices(timer: func.TimerRequest) -> None:
-    _log.info("%s notices sent", app().chores.send_notices(app().notices))
+    _log.info("%s notices sent", app().chores.send_notices(app().notices, enough=_after(_LONGEST)))
 
 
 @schedules.function_name("PickUpWaiting")
@@ -32,14 +38,20 @@ def pick_up_waiting(timer: func.TimerRequest) -> None:
 @schedules.function_name("StartReviews")
 @schedules.timer_trigger(arg_name="timer", schedule="0 30 1 * * *")
 def start_reviews(timer: func.TimerRequest) -> None:
-    _log.info("%s reviews started", app().chores.start_reviews())
+    _log.info("run %s reviews who is due", app().mass.start_nightly())
+
+
+@schedules.function_name("RunMassJobs")
+@schedules.timer_trigger(arg_name="timer", schedule="25 * * * * *")
+def run_mass_jobs(timer: func.TimerRequest) -> None:
+    for found in app().mass.work_all(stop=_after(_LONGEST)):
+        _log.info("run %s is %s: %s", found.run_id, found.status.name.lower(), found.totals)
 
 
 @schedules.function_name("SweepChanges")
 @schedules.timer_trigger(arg_name="timer", schedule="0 */15 2-5 * * *")
 def sweep_changes(timer: func.TimerRequest) -> None:
-    until = time.monotonic() + _SWEEP_SECONDS
-    _log.info("%s", app().sweep.run(enough=lambda: time.monotonic() > until))
+    _log.info("%s", app().sweep.run(enough=_after(_LONGEST)))
 
 
 @schedules.function_name("ResubmitDeadLetters")

@@ -6,7 +6,8 @@ dies is replaced by whoever comes next. Everything a run writes is an ordinary l
 """
 
 from connector.mass.book import read, set_status, start
-from connector.mass.order import Order, Progress, Totals
+from connector.mass.jobs import MassJobs
+from connector.mass.order import BadOrder, Order, Progress, Totals
 from connector.mass.worker import work
 
-__all__ = ["Order", "Progress", "Totals", "read", "set_status", "start", "work"]
+__all__ = ["BadOrder", "MassJobs", "Order", "Progress", "Totals", "read", "set_status", "start", "work"]

@@ -9,15 +9,16 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
-from connector.dataverse import Conflict, Create, DataverseClient, NotFound, Update
+from connector.dataverse import Conflict, DataverseClient, NotFound, Update, Upsert
 from connector.dataverse.odata import guid, utc
-from connector.mass.order import Figures, Order, Progress, Totals
+from connector.mass.order import BadOrder, Figures, Order, Progress, Totals
 from connector.rows.choices import BulkKind, BulkStatus
 from connector.rows.values import Row, day
 
@@ -83,13 +84,14 @@ class _Page:
         )
 
 
-def start(client: DataverseClient, order: Order, clock: Callable[[], datetime]) -> str:
-    """Make the row of a run, ready to be worked on; its id. ValueError when the order makes no sense."""
+def start(client: DataverseClient, order: Order, clock: Callable[[], datetime], run_id: str = "") -> str:
+    """Make the row of a run, ready to be worked on; its id. A run whose id is given is made once.
+
+    BadOrder when the order makes no sense."""
     if order.as_of > clock().date() and not order.dry_run:
-        raise ValueError(f"as of: {order.as_of} has not come yet; only a dry run looks into the future")
-    run_id = str(uuid4())
+        raise BadOrder(f"loy_asof: {order.as_of} has not come yet; only a dry run looks into the future")
+    run_id = run_id or str(uuid4())
     row = {
-        "loy_bulkrunid": run_id,
         "loy_name": order.name or f"{order.kind.name.capitalize()} as of {order.as_of}",
         "loy_kind": order.kind.value,
         "loy_asof": order.as_of,
@@ -100,7 +102,8 @@ def start(client: DataverseClient, order: Order, clock: Callable[[], datetime]) 
         "loy_notices": order.notices,
         "loy_status": BulkStatus.RUNNING.value,
     }
-    client.commit([Create("loy_bulkruns", row)])
+    with suppress(Conflict):
+        client.commit([Upsert(f"loy_bulkruns({run_id})", row, only_if_new=True)])
     return run_id
 
 
@@ -112,7 +115,7 @@ def read(client: DataverseClient, run_id: str) -> Progress:
 def set_status(client: DataverseClient, run_id: str, status: BulkStatus) -> Progress:
     """Pause (PAUSED), resume (RUNNING) or cancel (CANCELLED) a run; workers notice between two pages.
 
-    ValueError when the run has ended."""
+    BadOrder when the run has ended."""
     return Book(client, run_id).set_status(status)
 
 
@@ -143,11 +146,16 @@ class Book:
     def set_status(self, status: BulkStatus, message: str = "") -> Progress:
         def change(page: _Page) -> None:
             if page.progress.status in ENDED and page.progress.status is not status:
-                raise ValueError(f"the run has ended: it is {page.progress.status.name.lower()}")
+                raise BadOrder(f"the run has ended: it is {page.progress.status.name.lower()}")
             page.columns |= {"loy_status": status.value} | ({"loy_message": message[:4000]} if message else {})
             page.progress = replace(page.progress, status=status, message=message or page.progress.message)
 
         return self._change(change).progress
+
+    def fail(self, message: str) -> None:
+        """End a run that cannot be begun, whatever else its row says."""
+        columns = {"loy_status": BulkStatus.FAILED.value, "loy_message": message[:4000], "loy_endedon": self._now()}
+        self._client.commit([Update(self._path, columns)])
 
     def plan(self, parts: Sequence[Part]) -> Progress:
         """Keep what is to be visited, unless somebody else was first."""
@@ -269,7 +277,7 @@ class Lost(Exception):
 def _progress(run_id: str, row: Row, parts: list[Part] | None) -> Progress:
     as_of = day(row, "loy_asof")
     if as_of is None:
-        raise ValueError("loy_asof: a run needs a date")
+        raise BadOrder("loy_asof: a run needs a date")
     order = Order(
         kind=BulkKind(row["loy_kind"]),
         as_of=as_of,

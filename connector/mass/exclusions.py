@@ -8,6 +8,7 @@ from xml.sax.saxutils import quoteattr
 
 from connector.dataverse import BadRequest, DataverseClient
 from connector.dataverse.odata import guid
+from connector.mass.order import BadOrder
 from connector.rows.values import Row
 
 _SETS = {"account": "accounts", "contact": "contacts", "loy_membership": "loy_memberships"}
@@ -17,10 +18,6 @@ _ENTITY = re.compile(r"""<entity\b[^>]*?\bname\s*=\s*["']([a-z0-9_]+)["']""")
 _PAGING = re.compile(r"""\s(?:top|count|page|paging-cookie|returntotalrecordcount)\s*=\s*(?:"[^"]*"|'[^']*')""")
 _COOKIE = re.compile(r"""pagingcookie=["']([^"']*)["']""")
 _ANNOTATIONS = "Microsoft.Dynamics.CRM.fetchxmlpagingcookie,Microsoft.Dynamics.CRM.morerecords"
-
-
-class BadExclusion(ValueError):
-    """What was given names no customers; the text says what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +32,14 @@ class Exclusions:
 
 
 def read(client: DataverseClient, exclude: str) -> Exclusions:
-    """Whom a view (by id) or FetchXML finds now. BadExclusion when it cannot be read."""
+    """Whom a view (by id) or FetchXML finds now. BadOrder when it cannot be read."""
     if not exclude.strip():
         return Exclusions()
     fetch = exclude if "<" in exclude else _view(client, exclude.strip())
     found = _ENTITY.search(fetch)
     if not found or found[1] not in _SETS:
         table = found[1] if found else "nothing"
-        raise BadExclusion(f"loy_exclude: it must look for accounts, contacts or memberships, not {table}")
+        raise BadOrder(f"loy_exclude: it must look for accounts, contacts or memberships, not {table}")
     table = found[1]
     excluded: set[str] = set()
     try:
@@ -50,9 +47,9 @@ def read(client: DataverseClient, exclude: str) -> Exclusions:
             row_id = row[f"{table}id"]
             excluded.add(row_id if table == "loy_membership" else f"{table}:{row_id}")
             if len(excluded) > _MOST:
-                raise BadExclusion(f"loy_exclude: it finds more than {_MOST} customers")
+                raise BadOrder(f"loy_exclude: it finds more than {_MOST} customers")
     except BadRequest as error:
-        raise BadExclusion(f"loy_exclude: Dataverse cannot read it: {error.message}") from None
+        raise BadOrder(f"loy_exclude: Dataverse cannot read it: {error.message}") from None
     return Exclusions(frozenset(excluded))
 
 
@@ -60,12 +57,12 @@ def _view(client: DataverseClient, view: str) -> str:
     try:
         view_id = guid(view)
     except ValueError:
-        raise BadExclusion("loy_exclude: the id of a view or FetchXML is expected") from None
+        raise BadOrder("loy_exclude: the id of a view or FetchXML is expected") from None
     for views in ("savedqueries", "userqueries"):
         row = client.get(f"{views}({view_id})?$select=fetchxml")
         if row:
             return str(row["fetchxml"])
-    raise BadExclusion(f"loy_exclude: there is no view {view_id}")
+    raise BadOrder(f"loy_exclude: there is no view {view_id}")
 
 
 def _rows(client: DataverseClient, entity_set: str, fetch: str) -> Iterator[Row]:
@@ -73,7 +70,7 @@ def _rows(client: DataverseClient, entity_set: str, fetch: str) -> Iterator[Row]
     head, tag, rest = fetch.partition("<fetch")
     attributes, end, body = rest.partition(">")
     if not tag or not end or attributes.endswith("/"):
-        raise BadExclusion("loy_exclude: no <fetch> element")
+        raise BadOrder("loy_exclude: no <fetch> element")
     attributes = _PAGING.sub("", attributes)
     cookie, page = "", 1
     while True:

@@ -11,6 +11,10 @@ from connector.rows.choices import BulkKind, BulkStatus
 type Figures = Counter[tuple[str, str, str]]
 
 
+class BadOrder(ValueError):
+    """A run that cannot be done as ordered; the text names the column."""
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """`kind`: EXPIRY visits who has lots that ended before `as_of`, REVIEW who has anything due on `as_of`, RULES everyone.

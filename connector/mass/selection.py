@@ -5,7 +5,7 @@ from math import ceil
 
 from connector.dataverse import BadRequest, DataverseClient
 from connector.mass.book import Part, Place
-from connector.mass.order import Order
+from connector.mass.order import BadOrder, Order
 from connector.rows import ledger
 from connector.rows.choices import BulkKind
 from connector.rows.values import Row
@@ -26,7 +26,7 @@ def due(order: Order) -> str:
             return f"loy_nextreviewon le {order.as_of}"
         case BulkKind.RULES:
             return ""
-    raise ValueError(f"loy_kind: {order.kind.name} is not visited customer by customer")
+    raise BadOrder(f"loy_kind: {order.kind.name} is not visited customer by customer")
 
 
 def parts(client: DataverseClient, order: Order, page: int) -> list[Part]:

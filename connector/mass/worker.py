@@ -26,9 +26,9 @@ from connector.mass.applying import Applied, Applier, cancelled
 from connector.mass.book import Book, Lost, Part
 from connector.mass.courtesy import Courtesy
 from connector.mass.deciding import Member, member_of, settle, settled_of, spared_of
-from connector.mass.exclusions import BadExclusion, Exclusions
+from connector.mass.exclusions import Exclusions
 from connector.mass.figures import figures_of
-from connector.mass.order import Figures, Order, Progress, Totals
+from connector.mass.order import BadOrder, Figures, Order, Progress, Totals
 from connector.mass.pace import WINDOW, Pace
 from connector.processing import broken
 from connector.rows import ledger
@@ -58,21 +58,26 @@ def work(
 ) -> Progress:
     """Work on a run until nothing is left, it was paused or cancelled, or `stop` says so; answers with how it stands.
 
+    BadOrder when it cannot be done as ordered: the row is marked as failed and says why.
+
     `clients` are application users, each with `lanes` threads of its own: a lane has one page of at most `page` customers in
     the making. `send` puts what must be decided again on the session queue. A part whose worker was not heard of for `lease`
     seconds is taken over. `window` is the span of service protection in seconds, shorter where limits are scaled. `progress`
     hears the state of the whole run after each page; it is called from many threads.
     """
     book = Book(clients[0], run_id, clock, lease)
-    state = book.read()
-    if state.status is not BulkStatus.RUNNING:
-        return state
     try:
+        state = book.read()
+        if state.status is not BulkStatus.RUNNING:
+            return state
+        if state.order.as_of > clock().date() and not state.order.dry_run:
+            raise BadOrder(f"loy_asof: {state.order.as_of} has not come yet; only a dry run looks into the future")
         if state.parts_left is None:
             state = book.plan(selection.parts(clients[0], state.order, page))
         excluded = exclusions.read(clients[0], state.order.exclude)
-    except (BadExclusion, ValueError) as error:
-        return book.set_status(BulkStatus.FAILED, str(error))
+    except BadOrder as error:
+        book.fail(str(error))
+        raise
     paces = [Pace(client, lanes, window=window) for client in clients]
     crews = [
         _Crew(client, program, state.order, run_id, pace, send, clock, book, excluded, page, progress, stop)

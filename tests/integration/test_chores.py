@@ -12,8 +12,10 @@ from azure.servicebus import ServiceBusClient
 from connector.bus import Change, Subject
 from connector.chores import Chores
 from connector.dataverse import Create, Update
+from connector.mass import MassJobs, Order
 from connector.rows import ledger
-from connector.rows.choices import NoticeStatus
+from connector.rows.choices import BulkKind, NoticeStatus
+from connector.rows.programs import Programs
 from tests.integration.conftest import PAID, Chain
 from tests.integration.test_parking import customer_with_invoice
 from tests.office import Office
@@ -91,17 +93,16 @@ def test_points_expire_in_the_review_that_is_due(tmp_path: Path) -> None:
         customer, invoice = customer_with_invoice(office, "10")
         office.client.commit([Update(f"invoices({invoice})", PAID)])
         office.work(office.events())
-        chores = Chores(office.client, office.sent.extend, office.now)
-        assert chores.start_reviews() == 0
+        jobs = MassJobs([office.client], Programs(office.client, "CJ"), office.sent.extend, office.now)
+        assert jobs.work(jobs.start_nightly()).totals.selected == 0
         moment[0] += timedelta(days=400)  # points live for twelve months, to the end of the month
-        assert chores.start_reviews() == 1
-        office.work([])
+        assert jobs.work(jobs.start_nightly()).totals.done == 1
+        assert jobs.work(jobs.start_nightly()).totals.done == 1  # the same run
         member = office.client.get(ledger.membership_path(customer))
         assert ledger.membership_of(customer, member).state.balance == 0
         account = office.client.get(f"accounts({customer.id})?$select=loy_pointsbalance,loy_expiringpoints")
         assert (account["loy_pointsbalance"], account["loy_expiringpoints"]) == (0, 0)
-        office.work([])
-        assert chores.start_reviews() == 0
+        assert jobs.work(jobs.start(Order(BulkKind.REVIEW, moment[0].date()))).totals.selected == 0
         again = Change.about(Subject.REVIEW, customer.membership_id, str(customer), cause="again")
         assert office.processor.process(again).message == "Review: nothing was due."
     finally:

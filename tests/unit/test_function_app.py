@@ -60,6 +60,7 @@ def test_the_worker_finds_every_function(triggers: dict[str, dict[str, Any]]) ->
         "SendNotices": "timerTrigger",
         "PickUpWaiting": "timerTrigger",
         "StartReviews": "timerTrigger",
+        "RunMassJobs": "timerTrigger",
         "SweepChanges": "timerTrigger",
         "ResubmitDeadLetters": "timerTrigger",
         "Measure": "timerTrigger",
