@@ -15,7 +15,7 @@ from connector.dataverse import Transient
 from connector.dead_letters import DeadLetters
 from connector.identity import Customer
 from connector.loyalty.decisions import Outcome
-from connector.rows.choices import OUTCOME
+from connector.rows.choices import DEAD_LETTERED, OUTCOME
 from connector.watch import Watch
 from local.servicebus.broker import Broker
 from tests.console import Console, settings
@@ -111,6 +111,9 @@ def test_what_fails_again_and_again_is_parked_and_can_be_resumed(
         sender.send_messages(ServiceBusMessage(b"nonsense"))
     together(lambda: fail(bus, CHANGES, 1), lambda: fail(bus, EVENTS, 2))
     assert (round_of().sent, round_of().sent) == (3, 0)  # they are on their queues, not dead
+    waiting = log_of(office, invoice)
+    assert {(row["loy_outcome"], row["loy_reasonclass"]) for row in waiting} == {(DEAD_LETTERED, "dead_letter")}
+    assert all(row["loy_change"] and row["loy_said"] for row in waiting)
     together(lambda: fail(bus, CHANGES, 1), lambda: fail(bus, EVENTS, 2))
     assert (done := round_of()).parked == 3, done
     assert "3 failed" in str(done)

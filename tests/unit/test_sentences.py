@@ -77,6 +77,17 @@ def test_no_decision_is_told_in_bare_text() -> None:
     assert bare == []
 
 
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_every_reason_for_a_refusal_is_told_at_the_counter(language: str) -> None:
+    page = (PAGES / f"{language}.js").read_text()
+    reasons = {"no_customer", "customer_merged"}  # what may be wrong with the row itself
+    for _, call, name in _calls():
+        if name == "rejected" and isinstance(call.args[2], ast.Constant):
+            reasons.add(call.args[2].value)
+    assert len(reasons) > 6
+    assert {reason for reason in reasons if f'"reason.{reason}":' not in page} == set()
+
+
 def test_a_sentence_is_its_text_and_remembers_what_it_was_made_of() -> None:
     clauses = [say("invoice.earned", points=120), say("invoice.corrected", count=2)]
     sentence = together(say("invoice", invoice="INV-1", done=clauses), Sentence(), say("tier", tier="Gold"))

@@ -42,7 +42,7 @@
     const head = el("tr", {}, heads.map(function (text, i) { return el("th", { scope: "col", "class": isNumber(i), text: text }); }));
     const body = rows.map(function (row) {
       return el("tr", {}, row.map(function (cell, i) {
-        return el(i ? "td" : "th", { scope: i ? null : "row", "class": isNumber(i) }, [cell === null ? "" : cell]);
+        return el(i ? "td" : "th", { scope: i ? null : "row", "class": isNumber(i), "data-head": heads[i] }, [cell === null ? "" : cell]);
       }));
     });
     return el("table", {}, [el("caption", { "class": "unseen", text: caption }), el("thead", {}, [head]), el("tbody", {}, body)]);

@@ -73,6 +73,10 @@ window.Loyalty.addTexts("de", {
   "reason.unknown_code": "Dieser Kunde hat keine Einlösung mit dem Code {code}.",
   "reason.already_voided": "Die Einlösung {code} ist bereits storniert.",
   "reason.invalid_code": "Der Transaktionscode enthält einen Tippfehler.",
+  "reason.no_customer": "Den Kunden dieses Auftrags gibt es nicht mehr.",
+  "reason.customer_merged": "Dieser Kunde wurde mit einem anderen zusammengeführt: bitte den verbliebenen öffnen.",
+  "reason.forged": "Die Zeile war geschrieben, als wäre sie schon entschieden. Es wurde nichts gebucht.",
+  "reason.held": "Die Punkte dieses Kunden werden gerade auf den neuen Stand gebracht. In einer Minute noch einmal versuchen.",
   "reason.unknown": "Der Auftrag wurde ohne Begründung abgelehnt.",
 
   "details.expiring": "Verfallende Punkte",

@@ -73,6 +73,10 @@ window.Loyalty.addTexts("en", {
   "reason.unknown_code": "This customer has no redemption with the code {code}.",
   "reason.already_voided": "The redemption {code} was voided before.",
   "reason.invalid_code": "The transaction code is mistyped.",
+  "reason.no_customer": "The customer of this request does not exist any more.",
+  "reason.customer_merged": "This customer was merged into another: open the remaining one.",
+  "reason.forged": "The row was written as if it were decided already. Nothing was booked.",
+  "reason.held": "This customer's points are being brought up to date. Try again in a minute.",
   "reason.unknown": "The request was refused without a reason.",
 
   "details.expiring": "Points that expire",

@@ -7,7 +7,7 @@ window.Loyalty.addTexts("de", {
   "log.rejected": "Abgelehnt",
   "log.all": "Alles",
   "log.runs": "Massenläufe",
-  "log.search": "Suche nach Satz, Datensatz oder Korrelations-ID",
+  "log.search": "Suche: Satz, Datensatz oder ID",
   "log.check": "Erst prüfen",
   "log.resume": "Fortsetzen",
   "log.replay": "Wiederholen",

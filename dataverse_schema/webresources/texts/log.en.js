@@ -7,7 +7,7 @@ window.Loyalty.addTexts("en", {
   "log.rejected": "Rejected",
   "log.all": "Everything",
   "log.runs": "Bulk runs",
-  "log.search": "Search by sentence, record or correlation id",
+  "log.search": "Search sentence, record or id",
   "log.check": "Check first",
   "log.resume": "Resume",
   "log.replay": "Replay",
