@@ -15,20 +15,20 @@ from benchmarks.hot_path.lab import IMPLEMENTATIONS, Lab, lab
 from benchmarks.hot_path.runs import Result, Row, backlog, paced
 
 _ROWS = (
-    Row(0.0, 1, 100, 10, 60),
-    Row(0.0, 8, 100, 10, 300),
+    Row(0.0, 1, 100, 10, 30),
+    Row(0.0, 8, 100, 10, 200),
     Row(0.0, 64, 100, 10, 1000),
-    Row(0.06, 1, 100, 10, 40),
+    Row(0.06, 1, 100, 10, 30),
     Row(0.06, 8, 100, 10, 200),
     Row(0.06, 64, 100, 10, 1000),
     Row(0.06, 64, 10_000, 10, 1000),
-    Row(0.06, 64, 1, 10, 60),
-    Row(0.06, 64, 1, 10_000, 60),
-    Row(0.0, 8, 100, 10, 300, rough=True),
+    Row(0.06, 64, 1, 10, 40),
+    Row(0.06, 64, 1, 10_000, 40),
+    Row(0.0, 8, 100, 10, 200, rough=True),
 )
-_LONELY = (Row(0.0, 8, 10_000, 10, 205), Row(0.06, 8, 10_000, 10, 205))
+_LONELY = (Row(0.0, 8, 10_000, 10, 105), Row(0.06, 8, 10_000, 10, 105))
 _LONELY_RATE = 5.0  # changes a second
-_CLERKS = ((1, 50), (20, 10), (100, 5))
+_CLERKS = ((1, 40), (20, 8), (100, 4))
 
 
 def main() -> int:
