@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 from connector.dataverse import Update
 from tests.browser.conftest import Desks, Shop, events_lost, redeem
 from tests.browser.test_clerk import CODE
-from tests.stack import Stack
+from tests.stack import Stack, wait_until
 
 PHONE = {"width": 360, "height": 740}
 ZOOMED = {"width": 640, "height": 450}  # 1280 x 900 at 200 %
@@ -115,7 +115,9 @@ def test_the_panel(desk: Desks, customer: str, pictures: Path) -> None:
 
 def test_the_log(desk: Desks, shop: Shop, stack: Stack, pictures: Path) -> None:
     """One invoice is repaired and nobody hears of it, one is not: Check tells them apart."""
-    repaired = [shop.invoice(None, "12.00", pay=False), shop.invoice(None, "249.90", pay=False)][1]
+    broken, repaired = shop.invoice(None, "12.00", pay=False), shop.invoice(None, "249.90", pay=False)
+    of_both = f"loy_integrationlogs?$select=loy_name&$filter=loy_recordid eq '{broken}' or loy_recordid eq '{repaired}'"
+    wait_until(lambda: len(shop.client.request("GET", of_both).json()["value"]) == 2, about="two parked rows")
     account = shop.account("Fourth Coffee")
     with events_lost(stack):
         shop.client.commit(
