@@ -28,6 +28,7 @@ from connector.bus import Change
 from connector.dataverse import ClientSecretTokens
 from connector.rows.programs import read_program
 from connector.settings import read_settings
+from local.process import die_with_parent
 
 ROOT = Path(__file__).parent.parent.parent
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -45,6 +46,7 @@ class Subject:
         self.lines: list[str] = []
         self._ready: dict[str, Any] | None = None
         self._news = threading.Condition()
+        parent = os.getpid()
         self.process = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -54,6 +56,7 @@ class Subject:
             text=True,
             errors="replace",
             start_new_session=True,
+            preexec_fn=lambda: die_with_parent(parent),
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -219,7 +222,15 @@ def lab() -> Iterator[Lab]:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         command = [sys.executable, "-m", "local", "up", "--home", str(home / "stack"), "--no-functions"]
-        stack = subprocess.Popen(command, cwd=ROOT, env=_environment(), stdout=subprocess.PIPE, text=True)
+        parent = os.getpid()
+        stack = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=_environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: die_with_parent(parent),
+        )
         assert stack.stdout is not None
         try:
             line = next((line for line in stack.stdout if line.startswith("ready ")), None)
