@@ -14,6 +14,7 @@ from connector.loyalty.redemptions import Redemption, Void, answered_before, dec
 from connector.loyalty.sentences import say
 from connector.rows import customers, ledger, wishes
 from connector.rows.choices import RedemptionStatus, RedemptionType
+from connector.rows.ledger import Membership
 from connector.rows.values import Row, Unusable
 from connector.store import Store, document_entries_path, entries_of, entry_by_key_path, entry_path
 
@@ -44,7 +45,7 @@ def redemption_case(store: Store, request: Request, customer: Customer, now: dat
     if row["loy_type"] == RedemptionType.VOID:
         decision, others = _void(store, request, customer, membership.state, row, now)
     else:
-        decision, others = _redeem(store, request, customer, membership.state, row, now), ()
+        decision, others = _redeem(store, request, customer, membership, row, now), ()
     return Case(decision, membership, facts, (_answer(row, decision, now), *others))
 
 
@@ -77,11 +78,16 @@ def ownerless_redemption_case(store: Store, request: Request, now: datetime) -> 
     return passed_on(State(), "redemption", facts.customer)
 
 
-def _redeem(store: Store, request: Request, customer: Customer, state: State, row: Row, now: datetime) -> Decision:
-    redemption_id = request.change.row
+def _redeem(
+    store: Store, request: Request, customer: Customer, membership: Membership, row: Row, now: datetime
+) -> Decision:
+    redemption_id, state = request.change.row, membership.state
     before = answer_in_ledger(store, request, customer, state, f"redemption:{redemption_id}", now)
     if before:
         return before
+    if membership.held_until and membership.held(now):
+        sentence = say("refused.held", until=f"{membership.held_until:%H:%M} UTC")
+        return rejected(state, state.available(now.date()), "held", "loy_helduntil", sentence)
     wish = Redemption(redemption_id, row["loy_points"], row["loy_description"] or "", request.attempt)
     return decide_redemption(request.program, str(customer), state, wish, now)
 

@@ -55,6 +55,7 @@ TEXTS: Mapping[str, str] = {
     "row.adjustment": "adjustment",
     "refused.points": "Points must be a whole number above zero.",
     "refused.minimum": "At least {minimum} points must be redeemed; {asked} were asked for.",
+    "refused.held": "The customer's points are being written at this moment. Try again in a minute, at {until} at the latest.",
     "refused.short": "Only {available} points are available; {asked} were asked for.",
     "refused.owed": "{points} points are owed.",
     "refused.code": "loy_voidscode: {fault}.",

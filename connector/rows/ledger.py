@@ -13,7 +13,7 @@ from connector.loyalty.tiers import next_review
 from connector.rows.choices import KIND, KIND_OF, NoticeStatus
 from connector.rows.values import Row, moment
 
-MEMBERSHIP = "loy_sequence,loy_lasthash,loy_state,loy_ratingoverride,loy_writtenrating,loy_customerkey"
+MEMBERSHIP = "loy_sequence,loy_lasthash,loy_state,loy_ratingoverride,loy_writtenrating,loy_customerkey,loy_helduntil"
 ENTRY = (
     "_loy_membershipid_value,loy_sequence,loy_kind,loy_points,loy_cause,loy_idempotencykey,loy_occurredon,loy_movements,"
     "loy_explanation,loy_ruleversion,loy_previoushash,loy_hash"
@@ -29,6 +29,11 @@ class Membership:
     rating_override: bool = False
     written_rating: int | None = None
     exists: bool = False
+    held_until: datetime | None = None
+
+    def held(self, now: datetime) -> bool:
+        """Whether a mass job is writing the customer at this moment. A hold ends by itself."""
+        return self.held_until is not None and now < self.held_until
 
 
 def membership_path(customer: Customer) -> str:
@@ -39,7 +44,9 @@ def membership_of(customer: Customer, row: Row | None) -> Membership:
     if row is None:
         return Membership(customer, State())
     state = State.from_json(row["loy_state"] or "{}", row["loy_sequence"], row["loy_lasthash"] or "")
-    return Membership(customer, state, bool(row["loy_ratingoverride"]), row["loy_writtenrating"], exists=True)
+    held_until = moment(row, "loy_helduntil") if row["loy_helduntil"] else None
+    override, written = bool(row["loy_ratingoverride"]), row["loy_writtenrating"]
+    return Membership(customer, state, override, written, exists=True, held_until=held_until)
 
 
 def entry_of(customer: Customer, row: Row) -> Entry:

@@ -15,11 +15,13 @@ from connector.dataverse import Create, DataverseClient, Update
 from connector.identity import Customer, derived_id
 from connector.loyalty.program import Program
 from connector.mass import BadOrder, Order, Progress, read, set_status, start, work
+from connector.mass.whatif import changed
 from connector.rows import ledger
 from connector.rows.choices import BulkKind, BulkStatus
 from connector.rows.programs import read_program
 from tests.office import Office
 from tests.town import NOW, Resident, residents, settle_in
+from tests.unit.loyalty_book import TIERED
 
 LEASE = 60.0
 
@@ -50,7 +52,8 @@ class Town:
     def work(self, run_id: str, client: DataverseClient | None = None, **more: Any) -> Progress:
         more = {"page": 20, "lanes": 2, "lease": LEASE} | more
         sent = self.office.sent.extend
-        return work(run_id, [client or self.client], self.program, sent, clock=self.now, **more)
+        program = more.pop("program", self.program)
+        return work(run_id, [client or self.client], program, sent, clock=self.now, **more)
 
     def points(self, customer: Customer) -> tuple[int, int]:
         """On the membership and on the customer."""
@@ -360,3 +363,70 @@ def test_a_broken_ledger_and_an_unreadable_row_are_listed_and_stop_nobody(town: 
     audit.run()
     assert town.work(town.start()).totals.done == 2
     town.holds()
+
+
+def test_a_hold_refuses_redemptions_while_it_lasts_and_ends_by_itself(town: Town) -> None:
+    people = town.settle(40)
+    clerk = spender(people)
+    answers = []
+
+    def meddle(request: Any) -> None:
+        if not answers and "/loy_entries/Microsoft" in request.url:
+            answers.append({})
+            answers[0] |= redeem(town, clerk.customer, 100)
+
+    progress = town.work(town.start(hold=True), meddled(town, before=meddle), lanes=1, page=100)
+    assert answers[0]["loy_reasoncode"] == "held"
+    assert "Try again in a minute" in answers[0]["loy_reason"]
+    assert done(progress) == expected(people)
+    assert redeem(town, clerk.customer, 100)["loy_transactioncode"]
+
+    others = town.settle(20)
+    held = spender(others).customer
+
+    gone = False
+
+    def crash(request: Any) -> None:
+        nonlocal gone
+        gone = gone or "/loy_entries/Microsoft" in request.url
+        if gone:
+            raise Crash
+
+    run_id = town.start(hold=True)
+    with pytest.raises(Crash):
+        town.work(run_id, meddled(town, before=crash), lanes=1, page=100, worker="one")
+    assert redeem(town, held, 100)["loy_reasoncode"] == "held"
+    town.moment += timedelta(minutes=11)
+    assert redeem(town, held, 100)["loy_transactioncode"]
+    assert done(town.work(run_id, worker="two")) == expected(others)
+    town.holds()
+
+
+def test_a_review_moves_tiers_ratings_and_the_next_day(town: Town) -> None:
+    """Everybody is SILVER by a spend that the ledger holds; the what-if says so first, the run then does it."""
+    people = town.settle(30, due=0.0)
+    program = changed(town.program, ["SILVER.minimum_spend=0", "GOLD.minimum_spend=9999999"])
+    dry = town.work(town.start(BulkKind.RULES, dry_run=True), program=program)
+    moved = {tier: n for (what, tier, _), n in dry.figures.items() if what == "moved"}
+    real = town.work(town.start(BulkKind.RULES), program=program)
+    assert moved == {"BASE>SILVER": real.totals.done}
+    assert real.figures == dry.figures
+    account = next(person.customer for person in people if person.customer.table == "account")
+    shown = town.client.get(f"accounts({account.id})?$select=loy_tiername,accountratingcode")
+    assert (shown["loy_tiername"], shown["accountratingcode"]) == ("Silver", 482100000)
+    back = town.work(town.start(BulkKind.RULES))
+    assert {tier for what, tier, _ in back.figures if what == "moved"} == {"SILVER>BASE"}
+    shown = town.client.get(f"accounts({account.id})?$select=loy_tiername,accountratingcode")
+    assert (shown["loy_tiername"], shown["accountratingcode"]) == ("Base", 1)
+    assert town.work(town.start(BulkKind.REVIEW)).totals.selected == 0
+    town.holds()
+
+
+def test_a_wish_that_is_wrong_is_named() -> None:
+    for wish, fault in (
+        ("GOLD", "is expected"),
+        ("TIN.minimum_spend=1", "no tier TIN"),
+        ("GOLD.minimum_spend=x", "not a number"),
+    ):
+        with pytest.raises(ValueError, match=fault):
+            changed(TIERED, [wish])

@@ -44,6 +44,7 @@ window.Loyalty.addTexts("de", {
   "said.row.adjustment": "Anpassung",
   "said.refused.points": "Punkte müssen eine ganze Zahl über null sein.",
   "said.refused.minimum": "Mindestens {minimum} Punkte müssen eingelöst werden; {asked} waren verlangt.",
+  "said.refused.held": "Die Punkte des Kunden werden gerade verbucht. Bitte in einer Minute noch einmal, spätestens um {until}.",
   "said.refused.short": "Nur {available} Punkte sind verfügbar; {asked} waren verlangt.",
   "said.refused.owed": { one: "{points} Punkt ist offen.", other: "{points} Punkte sind offen." },
   "said.refused.code": "loy_voidscode: {fault}.",

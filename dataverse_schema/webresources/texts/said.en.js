@@ -45,6 +45,7 @@ window.Loyalty.addTexts("en", {
   "said.row.adjustment": "adjustment",
   "said.refused.points": "Points must be a whole number above zero.",
   "said.refused.minimum": "At least {minimum} points must be redeemed; {asked} were asked for.",
+  "said.refused.held": "The customer's points are being written at this moment. Try again in a minute, at {until} at the latest.",
   "said.refused.short": "Only {available} points are available; {asked} were asked for.",
   "said.refused.owed": { one: "{points} point is owed.", other: "{points} points are owed." },
   "said.refused.code": "loy_voidscode: {fault}.",
