@@ -27,7 +27,9 @@ def test_a_parked_event_is_looked_at_repaired_and_resumed(desk: Desks, shop: Sho
 
     row.get_by_role("checkbox").check()
     page.get_by_role("button", name="Check first").click()
-    expect(page.locator("#findings")).to_contain_text("0 rows would be booked: 0 entries, 0 points. Parked again: 1.")
+    expect(page.locator("#findings")).to_contain_text(
+        "Would be booked: 0 of 1 rows; entries: 0, points: 0. Would be parked again: 1."
+    )
     expect(page.locator("#findings .badge")).to_have_text("Parked")
     page.get_by_role("button", name="Resume").click()
     expect(page.locator("#notice")).to_contain_text("1 row was parked again")
@@ -47,7 +49,9 @@ def test_a_parked_event_is_looked_at_repaired_and_resumed(desk: Desks, shop: Sho
     row.get_by_role("checkbox").check()
     page.get_by_role("button", name="Check first").click()
     findings = page.locator("#findings")
-    expect(findings).to_contain_text("1 row would be booked: 1 entries, +120 points. Parked again: 0.")
+    expect(findings).to_contain_text(
+        "Would be booked: 1 of 1 rows; entries: 1, points: +120. Would be parked again: 0."
+    )
     expect(findings).to_contain_text("120 points earned")
     expect(findings).to_contain_text("pending 0 → 120")
     assert shop.balance(account) is None, "nothing is booked by looking"
@@ -111,7 +115,7 @@ def test_a_decided_change_is_replayed_and_a_dead_letter_is_shown(desk: Desks, sh
     row.get_by_role("checkbox").check()
     page.get_by_role("button", name="Check first").click()
     expect(page.locator("#findings")).to_contain_text("The adjustment was decided before.")
-    expect(page.locator("#findings")).to_contain_text("0 rows would be booked")
+    expect(page.locator("#findings")).to_contain_text("Would be booked: 0 of 1 rows")
     page.get_by_role("button", name="Replay").click()
     expect(page.locator("#notice")).to_contain_text("1 row is settled.")
     assert shop.balance(account) == 40
@@ -138,7 +142,7 @@ def test_the_log_in_german(desk: Desks, shop: Shop) -> None:
     expect(row.get_by_role("link", name=f"Rechnung {invoice[:8]}")).to_be_visible()
     row.get_by_role("checkbox").check()
     page.get_by_role("button", name="Erst prüfen").click()
-    expect(page.locator("#findings")).to_contain_text("Wieder geparkt: 1.")
+    expect(page.locator("#findings")).to_contain_text("Wieder geparkt würden: 1.")
 
 
 def test_a_bulk_run_is_steered_from_its_form(desk: Desks, shop: Shop) -> None:

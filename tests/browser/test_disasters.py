@@ -181,9 +181,7 @@ def test_read_only_while_the_connector_is_down(desk: Desks, shop: Shop, stack: S
     expect(page.locator("#balance")).to_have_text("90")
 
 
-def test_the_connector_goes_down_while_the_dialog_is_open_and_comes_back(
-    desk: Desks, shop: Shop, stack: Stack
-) -> None:
+def test_the_connector_goes_down_while_the_dialog_is_open_and_comes_back(desk: Desks, shop: Shop, stack: Stack) -> None:
     account = shop.member("Interrupted Ltd", 100)
     clerk = desk("Clara Clerk", "de-DE")
     clerk.page.add_init_script(PATIENCE)

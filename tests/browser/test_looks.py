@@ -129,7 +129,7 @@ def test_the_log(desk: Desks, shop: Shop, stack: Stack, pictures: Path) -> None:
     for place in (0, 1):
         rows.nth(place).get_by_role("checkbox").check()
     page.get_by_role("button", name="Check first").click()
-    expect(page.locator("#findings")).to_contain_text("1 row would be booked")
+    expect(page.locator("#findings")).to_contain_text("Would be booked: 1 of 2 rows")
     page.screenshot(path=pictures / "log.png")
     rows.first.get_by_role("button").click()
     expect(page.locator(".trace").first).to_be_visible()

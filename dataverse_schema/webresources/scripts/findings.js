@@ -23,7 +23,7 @@
       return null;
     }
     const items = ledger.entries.map(function (entry) {
-      return texts.say("finding.entry", { kind: texts.find("kind." + entry.kind, entry.kind), points: format.signed(entry.points), cause: entry.cause });
+      return texts.say("finding.entry", { kind: texts.find("kind." + entry.kind, entry.kind), points: format.signed(entry.points), cause: entry.cause.replace(/:([0-9a-f]{8})-.*/, " $1") });
     });
     if (ledger.count > items.length) {
       items.push(texts.say("finding.moreEntries", { n: ledger.count - items.length }));
@@ -86,7 +86,7 @@
     const body = [].concat.apply([], logs.map(function (log) { return lines(log, rows[log.loy_integrationlogid], texts, format); }));
     return [
       el("h2", { id: "findings-title", tabindex: "-1", text: say("finding.title", {}) }),
-      el("p", { id: "findings-sum", text: say("finding.sum", { n: sum.changed, entries: sum.entries, points: format.signed(sum.points), parked: sum.parked }) }),
+      el("p", { id: "findings-sum", text: say("finding.sum", { n: sum.changed, all: logs.length, entries: sum.entries, points: format.signed(sum.points), parked: sum.parked }) }),
       el("p", { "class": "hint", text: say(logs.length > 1 ? "finding.aboutMany" : "finding.about", {}) }),
       Loyalty.dom.table(say("finding.title", {}), [say("log.happened", {}), say("finding.would", {}), say("finding.points", {}), say("finding.difference", {})], body, [2, 3])
     ];

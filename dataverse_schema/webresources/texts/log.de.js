@@ -40,7 +40,7 @@ window.Loyalty.addTexts("de", {
   "outcome.checking": "Wird geprüft",
 
   "finding.title": "Was geschehen würde",
-  "finding.sum": { one: "{n} Zeile würde gebucht: {entries} Buchungen, {points} Punkte. Wieder geparkt: {parked}.", other: "{n} Zeilen würden gebucht: {entries} Buchungen, {points} Punkte. Wieder geparkt: {parked}." },
+  "finding.sum": "Gebucht würden {n} von {all} Zeilen; Buchungen: {entries}, Punkte: {points}. Wieder geparkt würden: {parked}.",
   "finding.about": "Eben vom Konnektor berechnet. Gebucht wurde nichts.",
   "finding.aboutMany": "Eben vom Konnektor berechnet, jede Zeile für sich. Gebucht wurde nichts.",
   "finding.would": "Würde geschehen",

@@ -40,7 +40,7 @@ window.Loyalty.addTexts("en", {
   "outcome.checking": "Being checked",
 
   "finding.title": "What would happen",
-  "finding.sum": { one: "{n} row would be booked: {entries} entries, {points} points. Parked again: {parked}.", other: "{n} rows would be booked: {entries} entries, {points} points. Parked again: {parked}." },
+  "finding.sum": "Would be booked: {n} of {all} rows; entries: {entries}, points: {points}. Would be parked again: {parked}.",
   "finding.about": "Computed by the connector just now. Nothing has been booked.",
   "finding.aboutMany": "Computed by the connector just now, each row by itself. Nothing has been booked.",
   "finding.would": "Would happen",
