@@ -18,8 +18,10 @@ from connector.dataverse import DataverseClient, Row
 from connector.identity import Customer
 from connector.loyalty.program import Program
 from connector.loyalty.reviews import decide_review
-from connector.rows import customers, ledger
+from connector.rows import ledger
 from connector.rows.choices import NoticeStatus
+from connector.rows.copies import copies
+from connector.rows.customers import CustomerRow
 from connector.settings import read_settings
 
 PAGE = 1000
@@ -53,11 +55,13 @@ def _batch(program: Program, rows: tuple[Row, ...]) -> Batch:
         day = min(membership.state.lots) + timedelta(days=1)
         then = datetime.combine(day, midnight(), UTC)
         decision = decide_review(program, str(customer), membership.state, then)
+        if decision.state.tier != membership.state.tier:
+            continue  # their rating would have to be read first
+        facts = CustomerRow(customer, "", None, None)
+        member, copy = copies(program, membership, decision.state, facts, then, rates=False)
         batch.entries += [ledger.entry_row(program, entry) | _SILENT for entry in decision.entries]
-        member = ledger.membership_row(program, membership, decision.state, "", then)
         batch.members.append({"loy_membershipid": customer.membership_id} | member)
-        copy = {f"{customer.table}id": customer.id} | customers.mirror(program, decision.state, then)
-        batch.copies[customer.table].append(copy)
+        batch.copies[customer.table].append({f"{customer.table}id": customer.id} | copy)
     return batch
 
 

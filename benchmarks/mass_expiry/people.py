@@ -20,9 +20,10 @@ from connector.loyalty.invoices import decide_invoice
 from connector.loyalty.ledger import Entry, Journal, Kind, Movements, State, month_of
 from connector.loyalty.program import Program, add_months, end_of_period
 from connector.loyalty.redemptions import Redemption, decide_redemption
-from connector.rows import customers, ledger, wishes
+from connector.rows import ledger, wishes
 from connector.rows.choices import NoticeStatus, RedemptionStatus, RedemptionType
-from connector.rows.customers import DEFAULT_RATING
+from connector.rows.copies import copies
+from connector.rows.customers import DEFAULT_RATING, CustomerRow
 
 OPENED = timedelta(days=100)
 """So long ago the programme began, with opening balances; what has expired since then is due."""
@@ -176,19 +177,13 @@ class People:
 
     def _finish(self, person: Person, number: int, since: date) -> None:
         """The customer's own row first, then what happened, the membership, and its entries."""
-        customer, state, program = person.customer, person.state, self._program
-        person.due = min(state.lots) < self._as_of  # some have spent what would be due
-        last = person.entries[-1].occurred_on
-        tier = program.tier(state.tier)
-        name = f"Customer {number}"
-        row: dict[str, Any] = {f"{customer.table}id": customer.id, **customers.mirror(program, state, last)}
+        customer, program = person.customer, self._program
+        person.due = min(person.state.lots) < self._as_of  # some have spent what would be due
+        last, name = person.entries[-1].occurred_on, f"Customer {number}"
+        facts = CustomerRow(customer, name, since, DEFAULT_RATING if customer.table == "account" else None)
+        member, row = copies(program, ledger.Membership(customer, State()), person.state, facts, last)
+        member["loy_membershipid"], row[f"{customer.table}id"] = customer.membership_id, customer.id
         row |= {"name": name} if customer.table == "account" else {"firstname": "Customer", "lastname": str(number)}
-        member = ledger.membership_row(program, ledger.Membership(customer, State()), state, name, last)
-        member["loy_membershipid"] = customer.membership_id
-        if customer.table == "account":
-            rating, _ = customers.rating(program, tier, None, DEFAULT_RATING, last.date())
-            if rating is not None:
-                row["accountratingcode"] = member["loy_writtenrating"] = rating
         row["overriddencreatedon"] = _instant(datetime.combine(since, time(), UTC))
         entries: Rows = [("loy_entry", plain(_told(ledger.entry_row(program, entry)))) for entry in person.entries]
         person.rows = [(customer.table, plain(row)), *person.rows, ("loy_membership", plain(member)), *entries]
