@@ -1,0 +1,1 @@
+"""Where the connector's limits are: `python -m benchmarks.limits`."""
