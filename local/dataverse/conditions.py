@@ -319,8 +319,12 @@ def condition(sql: str, column: Column, name: str, indexes: list[int], parameter
             for index in indexes
         )
         return f"({parts})" if name == "contain-values" else f"({sql} IS NULL OR NOT ({parts}))"
-    if name in ("eq-userid", "eq-useroruserteams", "eq-useroruserhierarchy", "eq-useroruserhierarchyandteams"):
+    if name in ("eq-userid", "eq-useroruserhierarchy"):  # no hierarchy of managers gives access here
         return f"{sql} = {parameters.add(lambda inputs: inputs.user)}"
+    if name in ("eq-userteams", "eq-useroruserteams", "eq-useroruserhierarchyandteams"):
+        user = parameters.add(lambda inputs: inputs.user)
+        teams = f"{sql} IN (SELECT teamid FROM teammembership WHERE systemuserid = {user})"
+        return teams if name == "eq-userteams" else f"({sql} = {user} OR {teams})"
     if name == "ne-userid":
         return f"{sql} IS NOT {parameters.add(lambda inputs: inputs.user)}"
     if name == "eq-businessid":
@@ -337,12 +341,18 @@ _ODATA_NAMES = {
     "Last7Days": "last-seven-days", "Next7Days": "next-seven-days", "In": "in", "NotIn": "not-in",
     "ContainValues": "contain-values", "DoesNotContainValues": "not-contain-values", "EqualUserId": "eq-userid",
     "NotEqualUserId": "ne-userid", "EqualBusinessId": "eq-businessid", "NotEqualBusinessId": "ne-businessid",
-    "EqualUserLanguage": "eq-userlanguage", "EqualUserOrUserTeams": "eq-useroruserteams",
+    "EqualUserLanguage": "eq-userlanguage", "EqualUserTeams": "eq-userteams", "EqualUserOrUserTeams": "eq-useroruserteams",
     "EqualUserOrUserHierarchy": "eq-useroruserhierarchy",
     "EqualUserOrUserHierarchyAndTeams": "eq-useroruserhierarchyandteams",
-    "Between": "between", "NotBetween": "not-between", "BeginsWith": "begins-with", "EndsWith": "ends-with",
-    "DoesNotBeginWith": "not-begin-with", "DoesNotEndWith": "not-end-with", "Like": "like", "NotLike": "not-like",
+    "Above": "above", "AboveOrEqual": "eq-or-above", "Under": "under", "UnderOrEqual": "eq-or-under",
+    "NotUnder": "not-under", "Between": "between", "NotBetween": "not-between", "BeginsWith": "begins-with",
+    "EndsWith": "ends-with", "DoesNotBeginWith": "not-begin-with", "DoesNotEndWith": "not-end-with",
+    "Like": "like", "NotLike": "not-like",
 }  # fmt: skip
+
+
+HIERARCHY = frozenset({"above", "eq-or-above", "under", "eq-or-under", "not-under"})
+"""Conditions on the place of a row in its table's hierarchy: see `Scope.hierarchy`."""
 
 
 def fetch_name(odata_name: str) -> str:

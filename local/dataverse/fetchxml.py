@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 
-from local.dataverse.conditions import Inputs, condition
+from local.dataverse.conditions import Inputs
 from local.dataverse.errors import Fault
 from local.dataverse.filters import Scope
 from local.dataverse.model import LOOKUPS, Column, Schema, Table
@@ -240,7 +240,7 @@ class Compiler:
             self.literals.append(
                 ("s", value.strip("{}") if column.type in LOOKUPS or column.type == "Uniqueidentifier" else value)
             )
-        return condition(at.sql(column), column, operator, indexes, self.root.parameters)
+        return at.condition(column, operator, indexes)
 
 
 def execute(

@@ -2,7 +2,15 @@
 
 from dataclasses import dataclass, field
 
-from local.dataverse.conditions import Parameters, bind_literal, compare, condition, fetch_name, text_condition
+from local.dataverse.conditions import (
+    HIERARCHY,
+    Parameters,
+    bind_literal,
+    compare,
+    condition,
+    fetch_name,
+    text_condition,
+)
 from local.dataverse.definitions import intersect_ids
 from local.dataverse.errors import bad_query, no_property
 from local.dataverse.model import LOOKUPS, TEXTS, Column, Relationship, Schema, Table
@@ -95,8 +103,35 @@ class Scope:
         if isinstance(node, Condition):
             scope, column = self._named(node.path)
             indexes = [value.index for value in node.values]
-            return condition(scope.sql(column), column, fetch_name(node.name), indexes, self.parameters)
+            return scope.condition(column, fetch_name(node.name), indexes)
         return self._lambda(node)
+
+    def condition(self, column: Column, name: str, indexes: list[int]) -> str:
+        """Any condition on a column of this scope, by its FetchXML name."""
+        if name in HIERARCHY:
+            return self._hierarchy(column, name, indexes)
+        return condition(self.sql(column), column, name, indexes, self.parameters)
+
+    def _hierarchy(self, column: Column, name: str, indexes: list[int]) -> str:
+        """Rows above or below a row. A loop in the hierarchy ends: each row is met once."""
+        table, key = quoted(self.table.name), quoted(self.table.primary_id)
+        relation = next((r for r in self.schema.references_to(self.table.name) if r.hierarchical), None)
+        if relation is None or column.name != self.table.primary_id:
+            raise bad_query(f"The condition '{name}' needs the primary key of a table with a hierarchical relationship; "
+                            f"'{column.name}' of '{self.table.name}' is none.")  # fmt: skip
+        if len(indexes) != 1:
+            raise bad_query(f"The condition '{name}' takes 1 value(s).")
+        parent, start = quoted(relation.attribute), self.parameters.add(bind_literal(column, indexes[0]))
+        if name.endswith("above"):
+            first, step = f"SELECT {parent} FROM {table} WHERE {key} = {start}", f"SELECT r.{parent} FROM {table} r "
+            step += f"JOIN line ON r.{key} = line.id WHERE r.{parent} IS NOT NULL"
+        else:
+            first, step = f"SELECT {key} FROM {table} WHERE {parent} = {start}", f"SELECT r.{key} FROM {table} r "
+            step += f"JOIN line ON r.{parent} = line.id"
+        if name.startswith("eq-or"):
+            first = f"SELECT {start}"
+        line = f"(WITH RECURSIVE line(id) AS ({first} UNION {step}) SELECT id FROM line WHERE id IS NOT NULL)"
+        return f"{self.sql(column)} {'NOT IN' if name.startswith('not') else 'IN'} {line}"
 
     def _named(self, path: Path) -> tuple["Scope", Column]:
         """Query functions name lookups by their logical name."""

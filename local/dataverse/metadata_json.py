@@ -235,7 +235,7 @@ def relationship_node(schema: Schema, relation: Relationship) -> Node:
             "ReferencedEntity": relation.referenced, "ReferencedAttribute": first.primary_id if first else "",
             "ReferencingEntity": relation.referencing, "ReferencingAttribute": relation.attribute,
             "ReferencedEntityNavigationPropertyName": relation.nav_collection or None,
-            "ReferencingEntityNavigationPropertyName": relation.nav_lookup, "IsHierarchical": False,
+            "ReferencingEntityNavigationPropertyName": relation.nav_lookup, "IsHierarchical": relation.hierarchical,
             "CascadeConfiguration": dict(relation.cascade), "RelationshipBehavior": 1,
         }  # fmt: skip
     return Node(values | relation.extra)

@@ -327,6 +327,8 @@ def _lookup(
         cascade = body.get("CascadeConfiguration")
         if isinstance(cascade, dict):
             relation.cascade |= {k: v for k, v in cascade.items() if isinstance(v, str)}
+        if isinstance(body.get("IsHierarchical"), bool):
+            relation.extra["IsHierarchical"] = body["IsHierarchical"]
         if isinstance(body.get("AssociatedMenuConfiguration"), dict):
             relation.extra["AssociatedMenuConfiguration"] = body["AssociatedMenuConfiguration"]
         unit.env.save(relation)

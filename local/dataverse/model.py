@@ -149,6 +149,12 @@ class Relationship:
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def hierarchical(self) -> bool:
+        """Whether rows of a table are ordered by it as by a tree."""
+        standard = self.schema_name in ("account_parent_account", "user_parent_user")
+        return self.referenced == self.referencing and (standard or bool(self.extra.get("IsHierarchical")))
+
+    @property
     def on_delete(self) -> str:
         return self.cascade.get("Delete", "RemoveLink")
 

@@ -62,6 +62,10 @@ def register_table(env: "Environment", table: Table) -> None:
             _insert(env, "privilege", privilegeid=privilege_id(name), name=name)
     if table.intersect:
         return
+    _insert(
+        env, "entity", entityid=table.id, name=table.schema_name, logicalname=table.name, entitysetname=table.set_name,
+        originallocalizedname=table.label, objecttypecode=table.otc, isactivity=int(table.activity),
+    )  # fmt: skip
     for message in _FILTERED:
         if message.endswith("Multiple") and not table.bulk:
             continue
@@ -83,6 +87,7 @@ def unregister_table(env: "Environment", table: Table) -> None:
         "(SELECT sdkmessagefilterid FROM sdkmessagefilter WHERE primaryobjecttypecode = ?)",
         (table.name,),
     )
+    writer.execute("DELETE FROM entity WHERE entityid = ?", (table.id,))
     writer.execute("DELETE FROM sdkmessagefilter WHERE primaryobjecttypecode = ?", (table.name,))
 
 

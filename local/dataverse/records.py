@@ -41,10 +41,11 @@ if TYPE_CHECKING:
 Values = dict[str, Any]
 DEEPEST = 8
 _BY_ID = re.compile(r"/?(\w+)\(([0-9a-fA-F-]{36})\)")
-_READ_ONLY_TABLES = frozenset({"sdkmessage", "sdkmessagefilter", "privilege", "principalobjectaccess"})
+_READ_ONLY_TABLES = frozenset({"entity", "sdkmessage", "sdkmessagefilter", "privilege", "principalobjectaccess"})
 WATCHED = frozenset({
     "sdkmessageprocessingstep", "sdkmessageprocessingstepimage", "serviceendpoint", "transactioncurrency", "organization",
 })  # fmt: skip
+_OWNERS = ("systemuser", "team")
 _UNDELETABLE = frozenset({"systemuser", "organization", "usersettings"})
 
 
@@ -281,6 +282,8 @@ def parse_key(table: Table, text: str) -> Values:
             raise Fault(400, "0x80060888", f"Bad Request - Error in query syntax: '{text[:60]}' is no valid key or id.")
         position = found.end()
         name = found[1]
+        if name == "ownerid" and table.name in _OWNERS:  # of owners the id has two names
+            name = table.primary_id
         column = table.columns.get(name)
         if column is None or column.type in LOOKUPS:
             lookup = table.columns.get(name[1:-6]) if name.startswith("_") and name.endswith("_value") else None

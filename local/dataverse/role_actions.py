@@ -4,6 +4,8 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from local.dataverse.actions import Parameters, action, answer
+from local.dataverse.components import ROWS
+from local.dataverse.components import TABLE as COMPONENT_TABLE
 from local.dataverse.errors import bad_request, wrong_method
 from local.dataverse.metadata_input import fail
 from local.dataverse.model import Table
@@ -99,6 +101,13 @@ def _user_privileges(env: "Environment", request: "Request", user: str) -> Respo
     return answer(request, "RetrieveUserPrivileges", RolePrivileges=shown)
 
 
+def _component_type(table: str) -> int:
+    kind = COMPONENT_TABLE if table == "entity" else ROWS.get(table)
+    if kind is None:
+        raise bad_request(f"A {table} cannot be a component of an app.")
+    return kind
+
+
 @action
 def AddAppComponents(env: "Environment", request: "Request", parameters: Parameters) -> Response:
     """Puts forms, views, tables and a site map into an app."""
@@ -120,6 +129,6 @@ def AddAppComponents(env: "Environment", request: "Request", parameters: Paramet
             unit.connection.execute(
                 "INSERT INTO appmodulecomponent (appmodulecomponentid, appmoduleidunique, componenttype, objectid, "
                 "versionnumber) VALUES (?, ?, ?, ?, ?)",
-                (str(uuid.uuid4()), app, table.otc, row_id, env.next_version()),
+                (str(uuid.uuid4()), app, _component_type(table.name), row_id, env.next_version()),
             )
     return no_content()

@@ -45,6 +45,12 @@ def after_create(unit: "Unit", table: "Table", row_id: str, values: Values, *, n
         sales.price(unit, row_id, quiet=True)
     elif table.name == "invoicedetail" and not nested:
         sales.price(unit, values["invoiceid"])
+    elif table.name == "systemuser":
+        unit.connection.execute(
+            "INSERT INTO usersettings (systemuserid, timezonecode, uilanguageid, localeid, versionnumber) "
+            "VALUES (?, 92, 1033, 1033, ?)",
+            (row_id, unit.env.next_version()),
+        )
 
 
 def before_update(

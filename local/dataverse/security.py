@@ -31,6 +31,7 @@ SECURITY_TABLES = frozenset({
 # what every signed-in user may read: without these no client could find its way
 _OPEN = frozenset({
     "organization", "transactioncurrency", "usersettings", "privilege", "sdkmessage", "sdkmessagefilter", "roleprivileges",
+    "entity",
 })  # fmt: skip
 
 

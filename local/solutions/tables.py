@@ -253,7 +253,7 @@ def relationship(schema: Schema, relation: Relationship) -> Element:
         leaf("EntityRelationshipType", "OneToMany"),
         leaf("IsCustomizable", True),
         leaf("IntroducedVersion", INTRODUCED),
-        leaf("IsHierarchical", False),
+        leaf("IsHierarchical", relation.hierarchical),
         leaf("ReferencingEntityName", child.schema_name),
         leaf("ReferencedEntityName", parent.schema_name),
         *(leaf(f"Cascade{part}", cascade.get(part, "NoCascade")) for part in parts),

@@ -201,6 +201,7 @@ def _relationship(node: Element) -> Json:
         "ReferencingEntity": text(node, "ReferencingEntityName").lower(),
         "ReferencingEntityNavigationPropertyName": navigation.get("1") or None,
         "ReferencedEntityNavigationPropertyName": navigation.get("0") or None,
+        "IsHierarchical": text(node, "IsHierarchical") == "1",
         "CascadeConfiguration": {
             part: text(node, f"Cascade{part}") or "NoCascade"
             for part in ("Assign", "Delete", "Reparent", "Share", "Unshare")

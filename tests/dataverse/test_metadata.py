@@ -209,3 +209,15 @@ def test_the_metadata_document_is_whole(dataverse: Dataverse) -> None:
         for navigation in entity.iterfind("e:NavigationProperty", names):
             target = navigation.get("Type", "").removeprefix("Collection(").removesuffix(")").rpartition(".")[2]
             assert target in types
+
+
+def test_tables_are_rows_too(dataverse: Dataverse) -> None:
+    path = dataverse.table()
+    query = "entities?$select=logicalname,entitysetname,objecttypecode&$filter=logicalname eq 'new_thing'"
+    (row,) = dataverse.ok("GET", query)["value"]
+    definition = dataverse.ok("GET", path)
+    assert row["entityid"] == definition["MetadataId"]
+    assert (row["entitysetname"], row["objecttypecode"]) == ("new_things", definition["ObjectTypeCode"])
+    dataverse.fails(400, "0x80040800", "POST", "entities", {})
+    dataverse.ok("DELETE", path)
+    assert dataverse.ok("GET", query)["value"] == []

@@ -7,8 +7,9 @@ from xml.sax.saxutils import quoteattr
 
 import pytest
 
-from tests.dataverse.conftest import Dataverse
+from tests.dataverse.conftest import Dataverse, column
 
+ACCOUNT = "11111111-0000-4000-8000-000000000001"
 NOTES = 'odata.include-annotations="*"'
 
 
@@ -352,3 +353,79 @@ def test_sql_is_paged(filled: Dataverse) -> None:
 def test_sql_that_is_not_allowed(dataverse: Dataverse, text: str) -> None:
     answer = dataverse.send("GET", f"accounts?sql={quote(text)}")
     assert answer.status_code == 400, answer.text
+
+
+@pytest.fixture
+def tree(dataverse: Dataverse) -> tuple[Dataverse, dict[str, str]]:
+    """Accounts A over B and C, B over D; E alone."""
+    ids: dict[str, str] = {}
+    for name, parent in (("A", None), ("B", "A"), ("C", "A"), ("D", "B"), ("E", None)):
+        bind = {"parentaccountid@odata.bind": f"/accounts({ids[parent]})"} if parent else {}
+        ids[name] = dataverse.ok("POST", "accounts", {"name": name, **bind})
+    return dataverse, ids
+
+
+@pytest.mark.parametrize(
+    ("operator", "function", "of", "expected"),
+    [
+        ("under", "Under", "A", "BCD"),
+        ("eq-or-under", "UnderOrEqual", "B", "BD"),
+        ("not-under", "NotUnder", "A", "AE"),
+        ("above", "Above", "D", "AB"),
+        ("eq-or-above", "AboveOrEqual", "D", "ABD"),
+        ("above", "Above", "A", ""),
+        ("under", "Under", "E", ""),
+    ],
+)
+def test_hierarchies(
+    tree: tuple[Dataverse, dict[str, str]], operator: str, function: str, of: str, expected: str
+) -> None:
+    dataverse, ids = tree
+    condition = f'<condition attribute="accountid" operator="{operator}" value="{ids[of]}" />'
+    xml = f'<fetch><entity name="account"><attribute name="name" /><filter>{condition}</filter></entity></fetch>'
+    found = dataverse.ok("GET", f"accounts?fetchXml={quote(xml)}")["value"]
+    assert "".join(sorted(row["name"] for row in found)) == expected
+    call = f"Microsoft.Dynamics.CRM.{function}(PropertyName='accountid',PropertyValue='{ids[of]}')"
+    assert names(dataverse, f"$filter={call} and statecode eq 0&$orderby=name") == list(expected)
+
+
+def test_a_loop_in_a_hierarchy_ends(tree: tuple[Dataverse, dict[str, str]]) -> None:
+    dataverse, ids = tree
+    dataverse.ok("PATCH", f"accounts({ids['A']})", {"parentaccountid@odata.bind": f"/accounts({ids['D']})"})
+    call = f"Microsoft.Dynamics.CRM.Under(PropertyName='accountid',PropertyValue='{ids['B']}')"
+    assert names(dataverse, f"$filter={call}&$orderby=name") == list("ABCD")
+
+
+@pytest.mark.parametrize("column", ["name", "parentaccountid", "contactid"])
+def test_hierarchies_need_their_key(dataverse: Dataverse, column: str) -> None:
+    path = "contacts" if column == "contactid" else "accounts"
+    call = f"Microsoft.Dynamics.CRM.Under(PropertyName='{column}',PropertyValue='{ACCOUNT}')"
+    dataverse.fails(400, "0x80060888", "GET", f"{path}?$filter={call}")
+
+
+def test_a_table_can_be_given_a_hierarchy(dataverse: Dataverse) -> None:
+    dataverse.table()
+    dataverse.ok("POST", "RelationshipDefinitions", {
+        "@odata.type": "Microsoft.Dynamics.CRM.OneToManyRelationshipMetadata", "SchemaName": "new_thing_parent",
+        "ReferencedEntity": "new_thing", "ReferencingEntity": "new_thing", "IsHierarchical": True,
+        "Lookup": column("Lookup", "new_ParentId"),
+    })  # fmt: skip
+    top = dataverse.ok("POST", "new_things", {"new_name": "top"})
+    dataverse.ok("POST", "new_things", {"new_name": "below", "new_ParentId@odata.bind": f"/new_things({top})"})
+    call = f"Microsoft.Dynamics.CRM.Under(PropertyName='new_thingid',PropertyValue='{top}')"
+    assert [row["new_name"] for row in dataverse.ok("GET", f"new_things?$filter={call}")["value"]] == ["below"]
+    ends = dataverse.ok("GET", "EntityDefinitions(LogicalName='new_thing')/OneToManyRelationships")["value"]
+    assert [end["IsHierarchical"] for end in ends if end["SchemaName"] == "new_thing_parent"] == [True]
+
+
+def test_rows_of_teams(dataverse: Dataverse) -> None:
+    user = dataverse.ok("GET", "WhoAmI")["UserId"]
+    unit = dataverse.ok("GET", "businessunits")["value"][0]["businessunitid"]
+    team = dataverse.ok("POST", "teams", {"name": "T", "businessunitid@odata.bind": f"/businessunits({unit})"})
+    dataverse.ok("POST", f"teams({team})/teammembership_association/$ref", {"@odata.id": f"systemusers({user})"})
+    dataverse.ok("POST", "accounts", {"name": "1"})
+    dataverse.ok("POST", "accounts", {"name": "2", "ownerid@odata.bind": f"/teams({team})"})
+    call = "Microsoft.Dynamics.CRM.{}(PropertyName='ownerid')"
+    assert names(dataverse, f"$filter={call.format('EqualUserTeams')}") == ["2"]
+    assert names(dataverse, f"$filter={call.format('EqualUserOrUserTeams')}&$orderby=name") == ["1", "2"]
+    assert names(dataverse, f"$filter={call.format('EqualUserId')}") == ["1"]

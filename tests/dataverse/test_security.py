@@ -153,3 +153,14 @@ def test_expanded_rows_obey_the_same_rights(dataverse: Dataverse, path: str) -> 
     query = "contacts?$select=lastname&$expand=parentcustomerid_account($select=name)"
     dataverse.fails(403, "0x80040220", "GET", query, user="reader")
     dataverse.fails(403, "0x80040220", "GET", path, user="reader")
+
+
+def test_a_new_user_has_settings_and_is_an_owner(dataverse: Dataverse) -> None:
+    unit = dataverse.ok("GET", "businessunits")["value"][0]["businessunitid"]
+    body = {"firstname": "Ann", "lastname": "Lee", "businessunitid@odata.bind": f"/businessunits({unit})"}
+    user = dataverse.ok("POST", "systemusers", body)
+    assert dataverse.ok("GET", f"usersettingscollection({user})")["uilanguageid"] == 1033
+    assert dataverse.ok("GET", f"systemusers(ownerid={user})?$select=fullname")["fullname"] == "Ann Lee"
+    dataverse.ok("PATCH", f"systemusers(ownerid={user})", {"lastname": "Ray"})
+    assert dataverse.ok("GET", f"systemusers({user})?$select=fullname")["fullname"] == "Ann Ray"
+    dataverse.fails(400, "0x80060890", "GET", f"accounts(ownerid={user})")

@@ -4,7 +4,6 @@ import base64
 import io
 import re
 import shutil
-import uuid
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -84,9 +83,11 @@ def contents(dataverse: Dataverse) -> dict[str, Any]:
     found["app roles"] = [
         sorted(role["name"] for role in row["appmoduleroles_association"]) for row in dataverse.ok("GET", apps)["value"]
     ]
-    found["app parts"] = sorted(
-        row["componenttype"] for row in dataverse.ok("GET", "appmodulecomponents?$select=componenttype")["value"]
-    )
+    parts = dataverse.ok("GET", "appmodulecomponents?$select=componenttype,objectid")["value"]
+    known = {row["entityid"]: row["logicalname"] for row in dataverse.ok("GET", "entities")["value"]}
+    known |= {row["sitemapid"]: row["sitemapnameunique"] for row in dataverse.ok("GET", "sitemaps")["value"]}
+    known |= {row["formid"]: row["name"] for row in dataverse.ok("GET", "systemforms")["value"]}
+    found["app parts"] = sorted((row["componenttype"], known[row["objectid"]]) for row in parts)
     run = dataverse.env.storage.reader.execute
     ribbons = run("SELECT part, content FROM \"#layer\" WHERE kind = 'ribbon'").fetchall()
     found["ribbons"] = {part: squeezed(content) for part, content in ribbons}
@@ -212,11 +213,11 @@ def acme_home(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "sitemaps", {"sitemapname": "Cards", "sitemapnameunique": "acme_Cards", "sitemapxml": "<SiteMap />"}
     )
     app = make("appmodules", {"name": "Cards", "uniquename": "acme_Cards", "description": "All of it", "clienttype": 4})
-    run = dataverse.env.storage.writer.execute
-    table = dataverse.env.schema.tables["acme_card"].id
-    for kind_of, part in ((1, table), (60, board), (62, site_map)):
-        run("INSERT INTO appmodulecomponent (appmodulecomponentid, appmoduleidunique, componenttype, objectid) "
-            "VALUES (?, ?, ?, ?)", (str(uuid.uuid4()), app, kind_of, part))  # fmt: skip
+    (table,) = dataverse.ok("GET", "entities?$select=entityid&$filter=logicalname eq 'acme_card'")["value"]
+    dataverse.ok("POST", "AddAppComponents", {"AppId": app, "Components": [
+        {"@odata.type": f"{kind}entity", "entityid": table["entityid"]},
+        {"@odata.type": f"{kind}systemform", "formid": board}, {"@odata.type": f"{kind}sitemap", "sitemapid": site_map},
+    ]})  # fmt: skip
     dataverse.ok("POST", f"appmodules({app})/appmoduleroles_association/$ref", {"@odata.id": f"roles({role})"})
     variable = make("environmentvariabledefinitions", {
         "schemaname": "acme_Url", "displayname": "Url", "description": "Where", "type": 100_000_000, "defaultvalue": "a",
@@ -244,7 +245,7 @@ def acme_home(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "sdkmessageprocessingstepid@odata.bind": f"/sdkmessageprocessingsteps({step})",
     })  # fmt: skip
     dataverse.env.run_jobs()
-    run("PRAGMA wal_checkpoint(TRUNCATE)")
+    dataverse.env.storage.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     dataverse.env.close()
     return path
 
