@@ -17,7 +17,7 @@ from connector.dataverse import Conflict, DataverseClient, Forbidden, Get, NotFo
 from connector.dataverse.odata import any_of, bind
 from connector.loyalty.ledger import Entry, Kind, LedgerError, fold
 from connector.loyalty.program import Program
-from connector.mass.deciding import Member, decide_again
+from connector.mass.deciding import Decider, Member
 from connector.mass.order import Order
 from connector.mass.pace import Pace
 from connector.processing import broken, refused
@@ -52,11 +52,13 @@ class Applier:
         client: DataverseClient,
         program: Program,
         order: Order,
+        decider: Decider,
         run_id: str,
         pace: Pace,
         clock: Callable[[], datetime],
     ) -> None:
         self._client = client
+        self._decider = decider
         self._program = program if order.notices else replace(program, notice_kinds=frozenset())
         self._order = order
         self._run_id = run_id
@@ -184,7 +186,7 @@ class Applier:
             member.own += own
             member.conflicts += len(own) < len(beyond)
             try:
-                decide_again(self._program, self._order, member, (entry for entry, _ in beyond))
+                self._decider.again(member, (entry for entry, _ in beyond))
             except LedgerError as error:
                 applied.failed.append((member, broken(error)))
         lost = {member.id for member, _ in applied.failed}

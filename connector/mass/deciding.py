@@ -1,21 +1,34 @@
 """What a run decides about one customer: the review of the interactive path, on the state that was read with the page."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from itertools import batched
+from typing import Protocol
 
+from connector.bus import Change, Subject
+from connector.cases.invoice import unusable
+from connector.dataverse import DataverseClient, Get
+from connector.dataverse.odata import any_of, moment
 from connector.identity import Customer
-from connector.loyalty.decisions import Decision, nothing
-from connector.loyalty.ledger import Entry, State, fold
+from connector.loyalty.decisions import Decision, nothing, parked
+from connector.loyalty.ledger import Entry, LedgerError, State, fold
 from connector.loyalty.lots import Spared
 from connector.loyalty.program import Program
 from connector.loyalty.reviews import decide_review
 from connector.loyalty.sentences import say
 from connector.mass.order import Order
+from connector.processing import broken
 from connector.rows import ledger
 from connector.rows.ledger import Membership
 from connector.rows.values import Row
+
+_IDS = 200
+
+
+# A row that could not be decided, and why: it is listed and stops nobody.
+type Problem = tuple[Change, Decision]
 
 
 @dataclass(slots=True, eq=False)
@@ -33,6 +46,7 @@ class Member:
     spared: Spared = field(default_factory=dict)
     own: list[Entry] = field(default_factory=list)
     conflicts: int = 0
+    problems: list[Problem] = field(default_factory=list)
 
     @property
     def customer(self) -> Customer:
@@ -48,33 +62,110 @@ class Member:
         return self.decision.state
 
 
-def member_of(program: Program, order: Order, row: Row, spared: Spared) -> Member:
-    """A customer and the decision. ValueError or LedgerError when the row cannot be understood."""
-    customer = Customer.parse(row["loy_customerkey"] or "")
-    membership = ledger.membership_of(customer, row)
-    decision = decide_review(program, str(customer), membership.state, order.at, spared)
-    alive = row["_loy_customerid_value"] is not None
-    return Member(membership, alive, membership.state, decision, spared)
-
-
-def decide_again(program: Program, order: Order, member: Member, beyond: Iterable[Entry]) -> None:
-    """With entries that the state did not know. LedgerError when they do not follow."""
-    member.base = fold(beyond, member.base)
-    member.decision = decide_review(program, str(member.customer), member.base, order.at, member.spared)
-
-
-def settled_of(row: Row, own: list[Entry]) -> Member:
-    """A customer whose entries of this run are in the ledger already: nothing is decided any more."""
-    customer = Customer.parse(row["loy_customerkey"] or "")
-    membership = ledger.membership_of(customer, row)
-    decision = nothing(membership.state, say("review.nothing_due"))
-    return Member(membership, row["_loy_customerid_value"] is not None, membership.state, decision, own=own)
-
-
 def settle(member: Member, beyond: Iterable[Entry]) -> None:
     """Entries that the row did not know, folded in. LedgerError when they do not follow."""
     member.base = fold(beyond, member.base)
     member.decision = nothing(member.base, say("review.nothing_due"))
+
+
+class Decider(Protocol):
+    """Decides about the customers of a page, and again about one in whose place somebody else has written."""
+
+    def page(self, client: DataverseClient, rows: Sequence[Row]) -> tuple[list[Member], list[Problem]]:
+        """Members with their decisions, and the rows that cannot be decided."""
+        ...
+
+    def again(self, member: Member, beyond: Iterable[Entry]) -> None:
+        """With entries that the state did not know. LedgerError when they do not follow."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reviewer:
+    """What time alone changes: the review of the interactive path."""
+
+    program: Program
+    order: Order
+    run_id: str
+
+    def page(self, client: DataverseClient, rows: Sequence[Row]) -> tuple[list[Member], list[Problem]]:
+        spared = self._spared(client, rows) if self.order.spare_days else {}
+        members: list[Member] = []
+        problems: list[Problem] = []
+        for row in rows:
+            try:
+                members.append(self._member(row, spared.get(row["loy_membershipid"], {})))
+            except LedgerError as error:
+                problems.append(
+                    (review(row["loy_membershipid"], row["loy_customerkey"], self.run_id), unusable(broken(error)))
+                )
+            except (ValueError, KeyError, TypeError) as error:
+                problems.append(
+                    (review(row["loy_membershipid"], row["loy_customerkey"], self.run_id), _unreadable(error))
+                )
+        return members, problems
+
+    def again(self, member: Member, beyond: Iterable[Entry]) -> None:
+        member.base = fold(beyond, member.base)
+        member.decision = self._decided(member.customer, member.base, member.spared)
+
+    def _member(self, row: Row, spared: Spared) -> Member:
+        member = untouched(row)
+        member.spared = spared
+        member.decision = self._decided(member.customer, member.base, spared)
+        return member
+
+    def _decided(self, customer: Customer, state: State, spared: Spared) -> Decision:
+        return decide_review(self.program, str(customer), state, self.order.at, spared)
+
+    def _spared(self, client: DataverseClient, rows: Sequence[Row]) -> dict[str, Spared]:
+        """What the customers of a page have earned lately."""
+        since = moment(self.order.at - timedelta(days=self.order.spare_days))
+        by_member: dict[str, list[Entry]] = {}
+        for member_id, entry in entries(client, rows, f"loy_occurredon ge {since}"):
+            by_member.setdefault(member_id, []).append(entry)
+        return {member_id: spared_of(self.order, found) for member_id, found in by_member.items()}
+
+
+def untouched(row: Row) -> Member:
+    """A customer as its membership's row has it. ValueError when the row cannot be understood."""
+    customer = Customer.parse(row["loy_customerkey"] or "")
+    membership = ledger.membership_of(customer, row)
+    decision = nothing(membership.state, say("review.nothing_due"))
+    return Member(membership, row["_loy_customerid_value"] is not None, membership.state, decision)
+
+
+def review(membership_id: str, key: str, run_id: str) -> Change:
+    """What goes to the session of a customer whom a run could not finish."""
+    return Change.about(Subject.REVIEW, membership_id, key, cause=f"run {run_id}", correlation_id=run_id)
+
+
+def entries(client: DataverseClient, rows: Sequence[Row], condition: str) -> list[tuple[str, Entry]]:
+    """Entries of the customers of a page, in ledger order, with the id of their membership."""
+    by_id = {row["loy_membershipid"]: row["loy_customerkey"] for row in rows}
+    gets = [
+        Get(
+            f"loy_entries?$select={ledger.ENTRY}&$filter={condition} and {any_of('_loy_membershipid_value', some)}"
+            "&$orderby=loy_sequence"
+        )
+        for some in batched(by_id, _IDS, strict=False)
+    ]
+    return [
+        (member_id, ledger.entry_of(Customer.parse(by_id[member_id]), row))
+        for found in client.read(*gets)
+        for row in found
+        if (member_id := row["_loy_membershipid_value"])
+    ]
+
+
+def _unreadable(error: Exception) -> Decision:
+    return parked(
+        State(),
+        say("said", text=f"The membership cannot be read: {error}."),
+        reason="unreadable",
+        field="loy_membership",
+        next_step=say("next.audit"),
+    )
 
 
 def spared_of(order: Order, entries: Iterable[Entry]) -> Spared:

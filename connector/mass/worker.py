@@ -8,36 +8,29 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import batched
 from uuid import uuid4
 
-from connector.bus import Change, Subject
-from connector.dataverse import DataverseClient, Get, Transient
-from connector.dataverse.odata import any_of, moment
-from connector.identity import Customer
-from connector.loyalty.decisions import parked
-from connector.loyalty.ledger import Entry, LedgerError, State
-from connector.loyalty.lots import Spared
+from connector.bus import Change
+from connector.cases.invoice import unusable
+from connector.dataverse import DataverseClient, Transient
+from connector.loyalty.ledger import Entry
 from connector.loyalty.program import Program
-from connector.loyalty.sentences import say
 from connector.mass import exclusions, selection
 from connector.mass.applying import Applied, Applier, cancelled
 from connector.mass.book import Book, Lost, Part
 from connector.mass.courtesy import Courtesy
-from connector.mass.deciding import Member, member_of, settle, settled_of, spared_of
+from connector.mass.deciding import Decider, Member, Problem, Reviewer, entries, review, settle, untouched
 from connector.mass.exclusions import Exclusions
 from connector.mass.figures import figures_of
 from connector.mass.order import BadOrder, Figures, Order, Progress, Totals
 from connector.mass.pace import WINDOW, Pace
-from connector.processing import broken
-from connector.rows import ledger
 from connector.rows.choices import BulkStatus
 from connector.rows.log import log_write
-from connector.rows.values import Row, Unusable
+from connector.rows.values import Row
 
 _log = logging.getLogger("loyalty.mass")
-_IDS = 200
 _PAUSE = 1.0  # seconds between two looks when all parts are others'
 
 
@@ -52,6 +45,7 @@ def work(
     page: int = 1000,
     lease: float = 60.0,
     worker: str = "",
+    decider: Decider | None = None,
     window: float = WINDOW,
     progress: Callable[[Progress], None] = lambda progress: None,
     stop: Callable[[], bool] = lambda: False,
@@ -62,8 +56,8 @@ def work(
 
     `clients` are application users, each with `lanes` threads of its own: a lane has one page of at most `page` customers in
     the making. `send` puts what must be decided again on the session queue. A part whose worker was not heard of for `lease`
-    seconds is taken over. `window` is the span of service protection in seconds, shorter where limits are scaled. `progress`
-    hears the state of the whole run after each page; it is called from many threads.
+    seconds is taken over. `decider` is another than the review. `window` is the span of service protection in seconds, shorter
+    where limits are scaled. `progress` hears the state of the whole run after each page; it is called from many threads.
     """
     book = Book(clients[0], run_id, clock, lease)
     try:
@@ -80,7 +74,21 @@ def work(
         raise
     paces = [Pace(client, lanes, window=window) for client in clients]
     crews = [
-        _Crew(client, program, state.order, run_id, pace, send, clock, book, excluded, page, progress, stop)
+        _Crew(
+            client,
+            program,
+            state.order,
+            decider or Reviewer(program, state.order, run_id),
+            run_id,
+            pace,
+            send,
+            clock,
+            book,
+            excluded,
+            page,
+            progress,
+            stop,
+        )
         for client, pace in zip(clients, paces, strict=True)
     ]
     courtesy = Courtesy(clients[0], paces, clock)
@@ -124,6 +132,7 @@ class _Crew:
     client: DataverseClient
     program: Program
     order: Order
+    decider: Decider
     run_id: str
     pace: Pace
     send: Callable[[Sequence[Change]], None]
@@ -136,7 +145,7 @@ class _Crew:
 
     def visit(self, part: Part) -> None:
         """Go through a part; between two pages look whether to go on. What was begun by somebody who died comes first."""
-        applier = Applier(self.client, self.program, self.order, self.run_id, self.pace, self.clock)
+        applier = Applier(self.client, self.program, self.order, self.decider, self.run_id, self.pace, self.clock)
         totals, figures = self._resumed(part, applier) if part.begun > part.done else (Totals(), Counter())
         for rows in selection.pages(self.client, self.order, part, self.page):
             part.begun = selection.place(rows[-1])
@@ -152,33 +161,21 @@ class _Crew:
         self.progress(self.book.leave(part, totals, figures, finished=True))
 
     def _page(self, rows: Sequence[Row], applier: Applier) -> tuple[Totals, Figures]:
-        members: list[Member] = []
-        applied = Applied()
-        totals = Totals()
         visited = [row for row in rows if not self.excluded.holds(row)]
-        totals.excluded = len(rows) - len(visited)
-        spared = self._spared(visited) if self.order.spare_days else {}
-        unreadable: list[tuple[Row, Unusable]] = []
-        for row in visited:
-            try:
-                members.append(member_of(self.program, self.order, row, spared.get(row["loy_membershipid"], {})))
-            except LedgerError as error:
-                unreadable.append((row, broken(error)))
-            except (ValueError, KeyError, TypeError) as error:
-                unreadable.append((row, _unreadable(error)))
-        if self.order.dry_run:
-            applied.written = members
-        else:
+        members, problems = self.decider.page(self.client, visited)
+        applied = Applied(written=members)
+        if not self.order.dry_run:
             applied = applier.apply(members)
             self._second_round(applied)
-            self._list(applied, unreadable)
-        return self._count(members, applied, len(unreadable), totals)
+            self._list(applied, [*problems, *(problem for member in members for problem in member.problems)])
+        totals, figures = self._count(members, applied)
+        totals.excluded = len(rows) - len(visited)
+        totals.failed += len(problems)
+        return totals, figures
 
-    def _count(
-        self, members: Sequence[Member], applied: Applied, unreadable: int, totals: Totals
-    ) -> tuple[Totals, Figures]:
+    def _count(self, members: Sequence[Member], applied: Applied) -> tuple[Totals, Figures]:
         lost = {member.id for member, _ in applied.failed}
-        totals.failed = len(lost) + unreadable
+        totals = Totals(failed=len(lost))
         totals.second_round = len(applied.second_round)
         totals.conflicts = sum(member.conflicts for member in members)
         totals.rewritten = applied.rewritten
@@ -195,30 +192,17 @@ class _Crew:
     def _second_round(self, applied: Applied) -> None:
         """Decided again in their session: who would not stay still, and who has more due than fits in one decision."""
         again = applied.second_round + [member for member in applied.written if member.decision.unfinished]
-        self.send([self._change(str(member.customer), member.id) for member in again])
+        self.send([review(member.id, str(member.customer), self.run_id) for member in again])
 
-    def _list(self, applied: Applied, unreadable: Sequence[tuple[Row, Unusable]]) -> None:
-        failed = [(member.id, str(member.customer), error) for member, error in applied.failed]
-        failed += [(row["loy_membershipid"], row["loy_customerkey"], error) for row, error in unreadable]
-        for some in batched(failed, 100, strict=False):
-            writes = []
-            for row_id, key, error in some:
-                decision = parked(
-                    State(), error.sentence, reason=error.reason, field=error.field, next_step=error.next_step
-                )
-                writes.append(log_write(self._change(key, row_id), decision, attempt=1, duration=0, now=self.clock()))
-            self.client.commit(writes)
-
-    def _change(self, key: str, membership_id: str) -> Change:
-        return Change.about(Subject.REVIEW, membership_id, key, cause=f"run {self.run_id}", correlation_id=self.run_id)
-
-    def _spared(self, rows: Sequence[Row]) -> dict[str, Spared]:
-        """What the customers of a page have earned lately."""
-        since = moment(self.order.at - timedelta(days=self.order.spare_days))
-        by_member: dict[str, list[Entry]] = {}
-        for member_id, entry in self._entries(rows, f"loy_occurredon ge {since}"):
-            by_member.setdefault(member_id, []).append(entry)
-        return {member_id: spared_of(self.order, entries) for member_id, entries in by_member.items()}
+    def _list(self, applied: Applied, problems: Sequence[Problem]) -> None:
+        """In the integration log, with the reason: somebody repairs and resumes."""
+        failed = [
+            (review(member.id, str(member.customer), self.run_id), unusable(error)) for member, error in applied.failed
+        ]
+        for some in batched([*failed, *problems], 100, strict=False):
+            self.client.commit(
+                [log_write(change, decision, attempt=1, duration=0, now=self.clock()) for change, decision in some]
+            )
 
     def _resumed(self, part: Part, applier: Applier) -> tuple[Totals, Figures]:
         """Finish and count what somebody who died had begun. Told in one report: who dies meanwhile has told nothing."""
@@ -237,38 +221,15 @@ class _Crew:
         totals, figures = Totals(), Counter[tuple[str, str, str]]()
         for rows in selection.everybody(self.client, part, self.page):
             own: dict[str, list[Entry]] = {}
-            for member_id, entry in self._entries(rows, f"_loy_bulkrunid_value eq {self.run_id}"):
+            for member_id, entry in entries(self.client, rows, f"_loy_bulkrunid_value eq {self.run_id}"):
                 own.setdefault(member_id, []).append(entry)
-            members = [settled_of(row, own[id]) for row in rows if (id := row["loy_membershipid"]) in own]
+            members = [untouched(row) for row in rows if row["loy_membershipid"] in own]
+            for member in members:
+                member.own = own[member.id]
             for member, beyond in applier.beyond(members, lambda member: member.base.sequence).items():
                 settle(member, (entry for entry, _ in beyond))
             applied = Applied(written=members)
             applier.copy(members, applied)
-            more, moved = self._count(members, applied, 0, Totals())
+            more, moved = self._count(members, applied)
             totals, figures = totals + more, figures + moved
         return totals, figures
-
-    def _entries(self, rows: Sequence[Row], condition: str) -> list[tuple[str, Entry]]:
-        by_id = {row["loy_membershipid"]: row["loy_customerkey"] for row in rows}
-        gets = [
-            Get(
-                f"loy_entries?$select={ledger.ENTRY}&$filter={condition} and {any_of('_loy_membershipid_value', some)}"
-                "&$orderby=loy_sequence"
-            )
-            for some in batched(by_id, _IDS, strict=False)
-        ]
-        return [
-            (member_id, ledger.entry_of(Customer.parse(by_id[member_id]), row))
-            for found in self.client.read(*gets)
-            for row in found
-            if (member_id := row["_loy_membershipid_value"])
-        ]
-
-
-def _unreadable(error: Exception) -> Unusable:
-    return Unusable(
-        say("said", text=f"The membership cannot be read: {error}."),
-        reason="unreadable",
-        field="loy_membership",
-        next_step=say("next.audit"),
-    )
