@@ -466,6 +466,9 @@ def _commands(holder: Holder) -> None:
             if given is not None:
                 kind = table.columns[column].type
                 row[column] = given == "1" if kind == "Boolean" else int(given) if kind == "Picklist" else given
+        about = unit.schema.tables.get(row.get("contextvalue") or "")
+        if about is not None:
+            row["ContextEntity@odata.bind"] = f"/entities({about.id})"
         page = text(action, "onclickeventjavascriptwebresourceid/name")
         if page:
             found = unit.connection.execute("SELECT webresourceid FROM webresource WHERE name = ?", (page,)).fetchone()
