@@ -1,6 +1,7 @@
 """Is this environment as the connector needs it? Plain sentences: what is wrong, and what to do about it.
 
-Reads only. What is installed in Dataverse is compared with the source of the solution, so that both cannot drift apart.
+Reads only, unless it is told to probe. What is installed in Dataverse is compared with the source of the solution, so that both
+cannot drift apart.
 """
 
 import json
@@ -12,6 +13,7 @@ from typing import Any
 
 from connector.dataverse import DataverseClient, DataverseError, Forbidden
 from connector.dataverse.odata import moment, text
+from connector.doctor_probe import check_round_trip
 from connector.doctor_queues import check_queues
 from connector.findings import Finding, Level
 from connector.publishing import edits, problems
@@ -23,12 +25,14 @@ from connector.settings import Settings
 _SKEW = timedelta(seconds=30)
 _LONG_IDLE = timedelta(seconds=2)
 _ROLE = "Loyalty connector"
-_FAILED_JOB = 31
+_WAITING_JOB, _FAILED_JOB = 10, 31
 _NEVER_AT_RUN_TIME = {"System Administrator", "System Customizer", "Environment Maker"}
 
 
-def examine(client: DataverseClient, settings: Settings, root: Path, now: Callable[[], datetime]) -> Iterator[Finding]:
-    """Every finding, good ones too, as it is made. `root` is the folder of the app, with its host.json."""
+def examine(
+    client: DataverseClient, settings: Settings, root: Path, now: Callable[[], datetime], *, probe: bool = False
+) -> Iterator[Finding]:
+    """Every finding, good ones too, as it is made. `root` is the folder of the app, with its host.json; `probe` tries events."""
     yield from check_host(root / "host.json")
     yield from check_queues(settings)
     try:
@@ -46,6 +50,8 @@ def examine(client: DataverseClient, settings: Settings, root: Path, now: Callab
     yield from check_roles(client, str(who.json()["UserId"]))
     yield from check_program(client, settings)
     yield from check_deliveries(client, now)
+    if probe:
+        yield from check_round_trip(client, settings)
 
 
 def check_host(path: Path) -> Iterator[Finding]:
@@ -209,23 +215,26 @@ def check_program(client: DataverseClient, settings: Settings) -> Iterator[Findi
 
 
 def check_deliveries(client: DataverseClient, now: Callable[[], datetime]) -> Iterator[Finding]:
-    """Did Dataverse fail to post events lately? Nobody sees these jobs unless they look."""
-    since = moment((now() - timedelta(days=1)).astimezone(UTC))
+    """Could Dataverse post its events lately? Nobody sees these jobs unless they look."""
+    since = moment((now() - timedelta(days=1)).astimezone(UTC).replace(microsecond=0))
+    ours = f"startswith(name,{text('Loyalty: ')}) and createdon ge {since}"
+    fields = "asyncoperations?$select=name,friendlymessage&$top=200&$filter="
     try:
-        failed = client.get(
-            "asyncoperations?$select=name,friendlymessage&$top=200"
-            f"&$filter=statuscode eq {_FAILED_JOB} and startswith(name,{text('Loyalty: ')}) and createdon ge {since}"
-        )
+        failed = client.get(f"{fields}statuscode eq {_FAILED_JOB} and {ours}")
+        waiting = client.get(f"{fields}statuscode eq {_WAITING_JOB} and retrycount gt 0 and {ours}")
     except DataverseError as error:
         yield Finding(Level.UNKNOWN, "events", f"system jobs cannot be read: {error.message}", "Look at System Jobs.")
         return
-    if failed:
-        reason = failed[0].get("friendlymessage") or "no reason given"
-        yield Finding(
-            Level.WRONG,
-            "events",
-            f"Dataverse could not post {len(failed)} events in the last day: {reason}",
-            "Check the service endpoint's address and key; the nightly sweep repairs what was missed.",
-        )
-    else:
+    repair = (
+        "Check the service endpoint's address and key: python -m dataverse_schema deploy --rotate-key writes them anew"
+    )
+    for jobs, what, then in (
+        (failed, "could not post", "; the nightly sweep repairs what was missed."),
+        (waiting, "is trying again to post", "; the events come by themselves afterwards."),
+    ):
+        if jobs:
+            reason = jobs[0].get("friendlymessage") or "no reason given"
+            count = f"{len(jobs)} events" if len(jobs) > 1 else "one event"
+            yield Finding(Level.WRONG, "events", f"Dataverse {what} {count} of the last day: {reason}", repair + then)
+    if not failed and not waiting:
         yield Finding(Level.GOOD, "events", "Dataverse posted all of the last day")

@@ -10,7 +10,7 @@ from connector.dataverse import DataverseClient
 from .api import InstallError, Json, WebApi, explained, text
 from .components import without_tab
 from .deploy import read_solution
-from .interface import Interface
+from .interface import Form, Interface
 from .model import Model, Table
 from .render.forms import FormRenderer
 from .tables import Action
@@ -42,6 +42,11 @@ def uninstall(
         if kept:
             say(f"Left, with their data: tables {', '.join(kept)}, our columns on {_names(model.extended_tables)},")
             say("and the rating options. Run again with --with-data to remove these too; it cannot be undone.")
+    say(
+        "Not ours to remove: the application user and its app registration, the queues of Service Bus, the function app;"
+    )
+    tracked = ", ".join(model.solution.change_tracking)
+    say(f"change tracking of {tracked} stays on, for others may use it. Switch it off in the table's settings if not.")
     return [action.title for action in actions]
 
 
@@ -57,7 +62,7 @@ def plan_removal(api: WebApi, model: Model, interface: Interface, with_data: boo
         yield _delete("managed solution", f"solutions({solution['solutionid']})", model.solution.unique_name)
         return
     yield from _events(api, model)
-    yield from _components(api, model, interface)
+    yield from _components(api, model, interface, with_data)
     if with_data:
         yield from _tables(api, model)
     if solution:
@@ -79,15 +84,18 @@ def _events(api: WebApi, model: Model) -> Iterator[Action]:
         yield _delete("service endpoint", f"serviceendpoints({endpoint_id})", name)
 
 
-def _components(api: WebApi, model: Model, interface: Interface) -> Iterator[Action]:
+def _components(api: WebApi, model: Model, interface: Interface, with_data: bool) -> Iterator[Action]:
     for name in interface.command.tables:
         yield from _if_there(api, "command", f"appactions({interface.command.action_id(name)})", f"on {name}")
     unique_name = interface.app.unique_name
     yield from _all_named(api, "app", "appmodules", "appmoduleid", "uniquename", unique_name)
     yield from _all_named(api, "site map", "sitemaps", "sitemapid", "sitemapnameunique", unique_name)
+    changed = [action for form in interface.forms for action in _form(api, model, interface, form, with_data)]
+    yield from changed
+    if changed:
+        # Dataverse refuses to delete a page as long as a published form has it.
+        yield Action("Publish the forms", lambda api: api.call("PublishAllXml", {}))
     for form in interface.forms:
-        if form.kind == "tab":
-            yield from _tabs(api, form.table, FormRenderer(model, interface, form).tab_name)
         if form.kind == "quick_view":
             yield from _if_there(api, "form", f"systemforms({form.id})", f"{form.table}: {form.label}")
     yield from _if_there(api, "dashboard", f"systemforms({interface.dashboard.id})", interface.dashboard.name)
@@ -101,6 +109,20 @@ def _components(api: WebApi, model: Model, interface: Interface) -> Iterator[Act
         yield from _all_named(api, "environment variable", definitions, key, "schemaname", variable.schema_name)
     for resource in interface.web_resources:
         yield from _if_there(api, "web resource", f"webresourceset({resource.id})", resource.name)
+
+
+def _form(api: WebApi, model: Model, interface: Interface, form: Form, with_data: bool) -> Iterator[Action]:
+    if form.kind == "tab":
+        yield from _tabs(api, form.table, FormRenderer(model, interface, form).tab_name)
+    if form.kind == "main" and not with_data:
+        # The table stays, and its form with it, without our pages and scripts.
+        row = api.get(f"systemforms({form.id})?$select=formid,formxml")
+        sections = tuple(section for section in form.sections if not section.page)
+        bare = form.model_copy(update={"sections": sections, "libraries": (), "on_load": ""})
+        formxml = FormRenderer(model, interface, bare).form_text()
+        if row and bare != form and row["formxml"] != formxml:
+            title = f"Take pages and scripts off form {form.label} of {form.table}"
+            yield Action(title, lambda api: api.update(f"systemforms({form.id})", {"formxml": formxml}))
 
 
 def _tabs(api: WebApi, table: str, tab_name: str) -> Iterator[Action]:

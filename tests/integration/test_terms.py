@@ -11,6 +11,7 @@ import pytest
 from connector.audit import Audit
 from connector.dataverse import Create, Delete, Update
 from connector.doctor import check_program
+from connector.doctor_probe import check_round_trip
 from connector.findings import Level
 from connector.processing import Processor
 from connector.rows import ledger
@@ -189,3 +190,15 @@ def test_a_deleted_tier_is_in_force_until_the_version_without_it(company: Compan
     assert [len(program.tiers_on(NOW.date() + timedelta(days=days))) for days in (0, 1)] == [4, 3]
     assert program.tier("GOLD", NOW.date()).id is None  # no row to point to any more
     assert "tier GOLD was deleted" in company.versions()[-1][2]
+
+
+def test_the_doctor_s_probe_comes_back_by_its_event_and_leaves_nothing(company: Company) -> None:
+    waited: list[float] = []
+
+    def pause(seconds: float) -> None:
+        waited.append(seconds)
+        company.work()
+
+    (found,) = check_round_trip(company.office.client, settings(), pause=pause)
+    assert (found.level, len(waited)) == (Level.GOOD, 1)
+    assert company.row("loy_programs", "loy_code eq 'CJ'")["loy_problem"] is None

@@ -47,16 +47,19 @@ class Stopped(Exception):
 
 
 class Mortal:
-    """A client whose process dies at the n-th write."""
+    """A client whose process dies after n writes: before it sends the next, or `unheard`, when the next was done."""
 
-    def __init__(self, client: DataverseClient, writes: int) -> None:
+    def __init__(self, client: DataverseClient, writes: int, *, unheard: bool = False) -> None:
         self._client = client
+        self._unheard = unheard
         self.left = writes
 
     def request(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:
         if method != "GET":
             self.left -= 1
             if self.left < 0:
+                if self._unheard:
+                    self._client.request(method, path, body, headers)
                 raise Stopped(f"{method} {path} {body}")
         return self._client.request(method, path, body, headers)
 
@@ -91,12 +94,14 @@ def opened(home: Path, certificates: Certificates) -> Iterator[World]:
     stopping = threading.Event()
     jobs = threading.Thread(target=environment.job_loop, args=(stopping,))
     jobs.start()
-    with WebServer(application, certificates=certificates, threads=4) as server:
-        application.url = server.url
-        yield World(environment, server.url, str(certificates.ca_file))
-    stopping.set()
-    jobs.join()
-    environment.close()
+    try:
+        with WebServer(application, certificates=certificates, threads=4) as server:
+            application.url = server.url
+            yield World(environment, server.url, str(certificates.ca_file))
+    finally:
+        stopping.set()
+        jobs.join()
+        environment.close()
 
 
 @pytest.fixture(scope="session")
