@@ -24,7 +24,8 @@ class Figures:
     """Ages are in seconds. `oldest_event` waits on the queue, `oldest_wish` is a redemption or adjustment without answer.
 
     `parked` counts log rows by reason class, `dead_letters` messages by queue (1,000 is the most that is counted).
-    `sweep_age` is the time since the nightly sweep did something; None before the first.
+    `sweep_age` is the time since the nightly sweep did something; None before the first. `mirror_overdue` tells for how long the
+    copy of some customer should have been written anew, because a tier, pending points or a lot was due by time.
     """
 
     oldest_event: float
@@ -33,6 +34,7 @@ class Figures:
     parked: Counter[str]
     dead_letters: dict[str, int]
     sweep_age: float | None
+    mirror_overdue: float = 0.0
     budget: dict[str, float] = field(default_factory=dict)
 
     def flat(self) -> Iterator[tuple[str, float, dict[str, str]]]:
@@ -47,6 +49,7 @@ class Figures:
             yield "loyalty.dead_letters", count, {"queue": queue}
         if self.sweep_age is not None:
             yield "loyalty.sweep.age.seconds", self.sweep_age, {}
+        yield "loyalty.mirror.overdue.seconds", self.mirror_overdue, {}
         for name, left in self.budget.items():
             yield f"loyalty.budget.{name}.left", left, {}
 
@@ -69,6 +72,7 @@ class Watch:
             parked=self._parked(),
             dead_letters={queue: sum(1 for _ in dead_letters(self._bus, queue)) for queue in queues},
             sweep_age=self._sweep_age(),
+            mirror_overdue=self._mirror_overdue(),
             budget=self._client.budget,
         )
 
@@ -105,6 +109,13 @@ class Watch:
         run = derived_id("sweep", self._settings.loyalty_program)
         row = self._client.get(f"loy_bulkruns({run})?$select=modifiedon")
         return self._age(utc(row["modifiedon"])) if row else None
+
+    def _mirror_overdue(self) -> float:
+        """A review is due from the first minute of its day (UTC)."""
+        today = self._clock().date()
+        due = f"$filter=loy_nextreviewon lt {today}&$orderby=loy_nextreviewon&$top=1"
+        rows = self._client.get(f"loy_memberships?$select=loy_nextreviewon&{due}")
+        return max((self._age(utc(f"{row['loy_nextreviewon']}T00:00:00Z")) for row in rows), default=0.0)
 
     def _age(self, since: datetime | None) -> float:
         return max(0.0, (self._clock() - since.astimezone(UTC)).total_seconds()) if since else 0.0

@@ -19,6 +19,7 @@ from connector.rows.choices import DEAD_LETTERED, OUTCOME
 from connector.watch import Watch
 from local.servicebus.broker import Broker
 from tests.console import Console, settings
+from tests.integration.test_audit import customer_with_points
 from tests.integration.test_parking import customer_with_invoice, log_of
 from tests.office import Office
 from tests.servicebus.broker import client, queues, together
@@ -168,7 +169,15 @@ def test_the_figures_of_the_watch(bus: ServiceBusClient, office: Office) -> None
         sender.send_messages(ServiceBusMessage(b"{}"))
     later = datetime.now(UTC) + timedelta(minutes=5)
     watch = Watch(office.client, bus, settings(), lambda: later)
+    member = f"loy_memberships({customer_with_points(office).membership_id})"
+    due = (later - timedelta(days=2)).date()
+    assert watch.measure().mirror_overdue == 0
+    office.client.commit([Update(member, {"loy_nextreviewon": later.date()})])
+    assert watch.measure().mirror_overdue == 0  # due today: the night's review is still to come or under way
+    office.client.commit([Update(member, {"loy_nextreviewon": due})])
     figures = watch.measure()
+    midnight = datetime.combine(due, datetime.min.time(), UTC)
+    assert figures.mirror_overdue == (later - midnight).total_seconds()
     assert figures.parked["negative_total"] == 1
     assert figures.dead_letters == {EVENTS: 0, CHANGES: 1}
     assert 290 < figures.oldest_event < 310

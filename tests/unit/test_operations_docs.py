@@ -22,7 +22,7 @@ def test_every_command_is_described() -> None:
 
 
 def test_every_figure_is_described_and_every_described_figure_exists() -> None:
-    figures = Figures(1, 1, 1, Counter(no_rule=1), {"q": 1}, 1.0, {"requests": 1, "seconds": 1})
+    figures = Figures(1, 1, 1, Counter(no_rule=1), {"q": 1}, 1.0, 1.0, {"requests": 1, "seconds": 1})
     names = {name for name, _, _ in figures.flat()}
     with mock.patch("opentelemetry.metrics.get_meter") as get_meter:
         Telemetry(True, SimpleNamespace(counters=Counters()), SimpleNamespace(conflicts=0))  # type: ignore[arg-type]
