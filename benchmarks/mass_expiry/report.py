@@ -31,6 +31,7 @@ def figures(population: Population, result: Result, broken: Sequence[str]) -> di
     """Everything that was measured, by name."""
     done = result.totals.done
     floor = statistics.mean(result.floors) if result.floors else 0.0
+    processor = {name: result.cores.get(name, 0.0) * result.seconds / done for name in ("dataverse", "workers")}
     return {
         "customers": population.plan.customers,
         "due": population.due,
@@ -38,6 +39,8 @@ def figures(population: Population, result: Result, broken: Sequence[str]) -> di
         "customers/s": result.rate,
         "floor customers/s": result.floors,
         "share of floor": result.rate / floor if floor else None,
+        "processor seconds a customer": processor,
+        "floor's processor seconds a customer": result.floor_processor,
         "requests": result.requests,
         "requests a thousand customers": result.requests / done * 1000,
         "modelled seconds a customer": result.execution / done,
@@ -82,6 +85,11 @@ def lines(population: Population, result: Result, before: Books, after: Books) -
     yield f"  wall time               {result.seconds:,.1f} s, {result.rate:,.0f} customers/s"
     if result.floors:
         yield f"  bare floor              {_listed(result.floors, ',.0f')} customers/s; share {found['share of floor']:.2f}"
+    used = found["processor seconds a customer"]
+    yield (
+        f"  processor time          {used['dataverse'] * 1000:.3f} ms a customer in the local Dataverse, "
+        f"{used['workers'] * 1000:.3f} ms in workers; bare floor {_listed((u * 1000 for u in result.floor_processor), '.3f')} ms"
+    )
     per_thousand = found["requests a thousand customers"]
     yield f"  requests                {result.requests:,}, {per_thousand:.1f} for a thousand customers"
     yield f"  modelled execution      {found['modelled seconds a customer'] * 1000:.1f} s for a thousand customers"

@@ -54,11 +54,13 @@ class Settings:
 
 @dataclass(slots=True)
 class Result:
-    """Seconds, customers a second, bytes; `limits` is the share of the granted execution time that was used."""
+    """Seconds, customers a second, bytes; `floor_processor` seconds of processor time of a customer; `limits` is the
+    share of the granted execution time that was used."""
 
     seconds: float = 0.0
     totals: Totals = field(default_factory=Totals)
     floors: list[float] = field(default_factory=list)
+    floor_processor: list[float] = field(default_factory=list)
     requests: int = 0
     refused: int = 0
     execution: float = 0.0
@@ -130,9 +132,15 @@ class Run:
     def _floor(self, batches: list[floor.Batch]) -> None:
         if batches:
             settings = [self._as(user) for user in range(self._settings.workers)]
-            rate = floor.rate(settings, batches, self._settings.lanes)
-            self._say(f"bare floor: {rate:,.0f} customers/s")
-            self.result.floors.append(rate)
+            pid, peak = self._local.pids()["dataverse"], Peak()
+            peak.look(pid)
+            before = peak.time[pid]
+            found = floor.measured(settings, batches, self._settings.lanes)
+            peak.look(pid)
+            customers = sum(len(batch.members) for batch in batches)
+            self._say(f"bare floor: {found.rate:,.0f} customers/s")
+            self.result.floors.append(found.rate)
+            self.result.floor_processor.append(found.writer + (peak.time[pid] - before) / customers)
 
     # --- the job ---
 
