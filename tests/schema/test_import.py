@@ -110,7 +110,13 @@ def rows(client: DataverseClient, model: Model) -> dict[str, Any]:
 
     return {
         "views": {
-            row["savedqueryid"]: (row["name"], row["querytype"], squeezed(row["fetchxml"]), squeezed(row["layoutxml"]))
+            row["savedqueryid"]: (
+                row["name"],
+                row["querytype"],
+                row["isdefault"],
+                squeezed(row["fetchxml"]),
+                squeezed(row["layoutxml"]),
+            )
             for row in api.rows("savedqueries")
             if row["returnedtypecode"] in tables
         },
@@ -120,7 +126,12 @@ def rows(client: DataverseClient, model: Model) -> dict[str, Any]:
             if row["objecttypecode"] in tables
         },
         "charts": {
-            row["savedqueryvisualizationid"]: (row["name"], squeezed(row["datadescription"]))
+            row["savedqueryvisualizationid"]: (
+                row["name"],
+                row["primaryentitytypecode"],
+                squeezed(row["datadescription"]),
+                squeezed(row["presentationdescription"]),
+            )
             for row in api.rows("savedqueryvisualizations")
         },
         "pages": {
@@ -128,11 +139,41 @@ def rows(client: DataverseClient, model: Model) -> dict[str, Any]:
             for row in api.rows("webresourceset")
         },
         "variables": {
-            (row["schemaname"], row["type"], row["defaultvalue"]) for row in api.rows("environmentvariabledefinitions")
+            (row["schemaname"], row["displayname"], row["description"], row["type"], row["defaultvalue"])
+            for row in api.rows("environmentvariabledefinitions")
         },
         "site maps": {(row["sitemapnameunique"], squeezed(row["sitemapxml"])) for row in api.rows("sitemaps")},
-        "apps": {row["uniquename"] for row in api.rows("appmodules")},
+        "apps": {
+            row["uniquename"]: (
+                row["name"],
+                row["description"],
+                sorted(
+                    role["name"]
+                    for role in api.rows(f"appmodules({row['appmoduleid']})/appmoduleroles_association?$select=name")
+                ),
+            )
+            for row in api.rows("appmodules")
+        },
         "roles": {row["name"]: rights(row["roleid"]) for row in api.rows("roles?$filter=startswith(name,'Loyalty')")},
+    }
+
+
+def events(client: DataverseClient) -> dict[str, Any]:
+    """Endpoint, steps with images, and commands: what no package carries, by name."""
+    api = WebApi(client)
+    endpoint = ("name", "contract", "messageformat", "namespaceaddress", "path", "authtype", "saskeyname")
+    step = ("name", "stage", "mode", "rank", "filteringattributes", "asyncautodelete", "statecode")
+    image = ("imagetype", "entityalias", "attributes")
+    images = "sdkmessageprocessingstepid_sdkmessageprocessingstepimage"
+    command = ("name", "uniquename", "context", "contextvalue", "onclickeventjavascriptfunctionname", "hidden")
+    return {
+        "endpoints": [[row[column] for column in endpoint] for row in api.rows("serviceendpoints")],
+        "steps": sorted(
+            ([row[column] for column in step], sorted([each[column] for column in image] for each in row[images]))
+            for row in api.rows(f"sdkmessageprocessingsteps?$expand={images}")
+        ),
+        "commands": sorted([row[column] for column in command] for row in api.rows("appactions")),
+        "tiers": sorted((row["loy_code"], row["loy_rank"]) for row in api.rows("loy_tiers")),
     }
 
 
@@ -141,11 +182,23 @@ def squeezed(xml: str) -> str:
 
 
 def test_import_and_installation_make_the_same_environment(
-    client: DataverseClient, other_world: World, model: Model, interface: Interface, package: bytes
+    client: DataverseClient,
+    other_world: World,
+    model: Model,
+    interface: Interface,
+    everything: Choices,
+    package: bytes,
 ) -> None:
     bring(client, package)
     with other_world.client() as step_by_step:
         deploy(step_by_step, model, Choices(interface=interface), say=silent)
+        assert metadata(client, model) == metadata(step_by_step, model)
+        assert rows(client, model) == rows(step_by_step, model)
+        # What no package can carry the installer adds to both.
+        for each in (client, step_by_step):
+            deploy(each, model, everything, say=silent)
+        assert events(client) == events(step_by_step)
+        assert len(events(client)["steps"]) == len(model.steps)
         assert metadata(client, model) == metadata(step_by_step, model)
         assert rows(client, model) == rows(step_by_step, model)
 
