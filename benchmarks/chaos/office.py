@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -20,12 +20,13 @@ from greenlet import GreenletExit
 
 from benchmarks.chaos.bus import EVENTS, Bus, Client, Consumer, Content, Received
 from benchmarks.chaos.faults import Faults
-from benchmarks.chaos.world import Event, InTurn, Task, Threads, Timepiece, World
+from benchmarks.chaos.world import Event, Pool, Task, Threads, Timepiece, World, first_of
 from connector.app import App
 from connector.counter import Counter as TillCounter
 from connector.dataverse import DataverseClient
 from connector.dataverse.odata import utc
 from connector.identity import derived_id
+from connector.mass.pace import Pace
 from connector.rows.programs import Programs
 from connector.settings import Settings, read_settings
 from dataverse_schema.deploy import Choices, deploy
@@ -50,9 +51,27 @@ PROGRAM = "CHAOS"
 _CONNECTOR: str = derived_id("chaos", "connector")
 _PEOPLE: str = derived_id("chaos", "people")
 _ENOUGH = 200  # unexpected failures, after which there is nothing more to learn
-_RESTLESS = 15  # deliveries for each event, on average: then something goes round and round
+_RESTLESS = 10  # deliveries for each event, on average: then something goes round and round
 _IDLE = 0.5  # seconds a session is kept without messages
 _LISTENERS, _WORKERS = 2, 4  # events and sessions at once in one process
+
+# Where processes ask for time, and where their threads meet.
+_TIMED = (
+    "functions.changes",
+    "functions.schedules",
+    "local.dataverse.app",
+    "connector.mass.worker",
+    "connector.mass.book",
+    "connector.rows.bulkruns",
+)
+_THREADED = (
+    "connector.dataverse.group",
+    "connector.rows.programs",
+    "connector.bus.sender",
+    "connector.mass.book",
+    "connector.mass.pace",
+)
+_POOLED = ("connector.differences", "connector.chores", "connector.mass.worker", "connector.mass.liability")
 
 
 class _Tokens:
@@ -311,7 +330,7 @@ class Process:
         """Run a function and settle; false when the settlement was lost with its connection."""
         office = self.office
         office.counts["deliveries"] += 1
-        if office.counts["deliveries"] > _RESTLESS * (office.counts["events"] + 100):
+        if office.counts["deliveries"] > _RESTLESS * (office.counts["events"] + 50):
             office.world.failures.append(RuntimeError("the connector does not come to rest"))
         try:
             _functions()[function].get_user_function()(message)
@@ -369,13 +388,17 @@ class Office:
             app: App = world.current.owner.app
             return app
 
-        for module in ("functions.events", "functions.changes", "functions.schedules"):
-            self._stack.enter_context(patch(f"{module}.app", running))
-        for module in ("functions.changes", "functions.schedules", "local.dataverse.app"):
-            self._stack.enter_context(patch(f"{module}.time", timepiece))
-        for module in ("connector.dataverse.group", "connector.rows.programs", "connector.bus.sender"):
-            self._stack.enter_context(patch(f"{module}.threading", threads))
-        self._stack.enter_context(patch("connector.differences.ThreadPoolExecutor", InTurn))
+        places: dict[str, Any] = {
+            **dict.fromkeys((f"functions.{name}.app" for name in ("events", "changes", "schedules")), running),
+            **dict.fromkeys((f"{module}.time" for module in _TIMED), timepiece),
+            **dict.fromkeys((f"{module}.threading" for module in _THREADED), threads),
+            **dict.fromkeys((f"{module}.ThreadPoolExecutor" for module in _POOLED), partial(Pool, world)),
+            **dict.fromkeys(("connector.mass.worker.wait", "connector.chores.wait"), partial(first_of, world)),
+            **dict.fromkeys(("connector.mass.book.random", "connector.rows.bulkruns.random"), world.random),
+            "connector.mass.worker.Pace": partial(Pace, clock=world.monotonic, sleep=world.sleep),
+        }
+        for place, stand_in in places.items():
+            self._stack.enter_context(patch(place, stand_in))
 
     def close(self) -> None:
         for process in self.processes:

@@ -29,10 +29,10 @@ _SETTLED_BY = timedelta(hours=6)  # of the night after the faults: the sweep's l
 class Size:
     """`minutes` of work on each of `days`, by `clerks`, for `customers`, with so many `processes` of the function app."""
 
-    days: int = 3
-    minutes: float = 3.0
+    days: int = 2
+    minutes: float = 2.0
     clerks: int = 3
-    customers: int = 12
+    customers: int = 10
     processes: int = 2
     pace: float = 4.0  # seconds between two things that a clerk does, on average
 
@@ -132,7 +132,7 @@ def _day(office: Office, company: Company, size: Size, chance: random.Random, *,
     if chance.random() < 0.4:
         midnight = world.now().replace(hour=0, minute=0, second=0) + timedelta(days=1)
         world.leap(midnight + _NIGHT)
-        world.run(world.now() + timedelta(minutes=50))
+        world.run(world.now() + timedelta(minutes=35))
     midnight = world.now().replace(hour=0, minute=0, second=0)
     world.leap(midnight + timedelta(days=chance.choice((1, 2, 9, 35)), hours=8))
     return acts

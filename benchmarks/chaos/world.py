@@ -8,7 +8,7 @@ import heapq
 import itertools
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any
@@ -248,15 +248,84 @@ class Timepiece:
         self.time = world.monotonic
 
 
-class InTurn:
-    """Takes the place of a pool of threads: one after another."""
+class Future:
+    """What `concurrent.futures.Future` is to those who wait for it."""
 
-    def __init__(self, *_: Any, **__: Any) -> None: ...
+    def __init__(self, world: World, work: Callable[[], Any]) -> None:
+        self._work = work
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self.finished = Event(world)
 
-    def map(self, work: Callable[[Any], Any], items: Any) -> Any:
-        return map(work, items)
+    def run(self) -> None:
+        try:
+            self._value = self._work()
+        except Exception as error:
+            self._error = error
+        self.finished.set()
 
-    def __enter__(self) -> "InTurn":
+    def done(self) -> bool:
+        return self.finished.is_set()
+
+    def exception(self) -> BaseException | None:
+        self.finished.wait()
+        return self._error
+
+    def result(self) -> Any:
+        if error := self.exception():
+            raise error
+        return self._value
+
+
+class Pool:
+    """Takes the place of a pool of threads: so many tasks of the process that made it. Outside all processes, in turn."""
+
+    def __init__(self, world: World, size: int = 4, **_: Any) -> None:
+        self._world = world
+        self._owner: Any = world.current.owner if world.current else None
+        self._free = size
+        self._futures: list[Future] = []
+        self._waiting: deque[Future] = deque()
+
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> Future:
+        future = Future(self._world, lambda: work(*arguments))
+        if self._owner is None:
+            future.run()
+            return future
+        self._futures.append(future)
+        self._waiting.append(future)
+        self._start()
+        return future
+
+    def map(self, work: Callable[..., Any], items: Iterable[Any]) -> Iterator[Any]:
+        futures = [self.submit(work, item) for item in items]
+        return (future.result() for future in futures)
+
+    def _start(self) -> None:
+        if self._free and self._waiting:
+            self._free -= 1
+            self._owner.spawn(self._drain)
+
+    def _drain(self) -> None:
+        while self._waiting:
+            self._waiting.popleft().run()
+        self._free += 1
+
+    def __enter__(self) -> "Pool":
         return self
 
-    def __exit__(self, *_: object) -> None: ...
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not GreenletExit:
+            for future in self._futures:
+                future.finished.wait()
+
+
+def first_of(
+    world: World, futures: Iterable[Future], timeout: float | None = None, return_when: str = ""
+) -> tuple[set[Future], set[Future]]:
+    """Takes the place of `concurrent.futures.wait` until the first is done."""
+    waiting = list(futures)
+    end = None if timeout is None else world.monotonic() + timeout
+    while waiting and not any(future.done() for future in waiting) and (end is None or world.monotonic() < end):
+        world.sleep(0.05)
+    return {f for f in waiting if f.done()}, {f for f in waiting if not f.done()}
