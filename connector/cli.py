@@ -16,6 +16,7 @@ from connector.settings import SettingsError, read_settings
 
 COMMANDS = (
     "audit",
+    "backfill",
     "dead-letters",
     "doctor",
     "explain",

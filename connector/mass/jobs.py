@@ -10,8 +10,9 @@ from connector.dataverse import DataverseClient
 from connector.identity import derived_id
 from connector.loyalty.program import Program
 from connector.mass.book import start, under_way
+from connector.mass.deciding import Decider
 from connector.mass.order import BadOrder, Order, Progress
-from connector.mass.worker import work
+from connector.mass.worker import PAGE, work
 from connector.rows.choices import BulkKind
 from connector.rows.programs import Programs
 
@@ -40,6 +41,8 @@ class MassJobs:
         run_id: str,
         *,
         lanes: int = 4,
+        page: int = PAGE,
+        decider: Decider | None = None,
         program: Program | None = None,
         progress: Callable[[Progress], None] = lambda progress: None,
         stop: Callable[[], bool] = lambda: False,
@@ -52,6 +55,8 @@ class MassJobs:
             self.send,
             clock=self.clock,
             lanes=lanes,
+            page=page,
+            decider=decider,
             progress=progress,
             stop=stop,
         )

@@ -26,6 +26,8 @@ def due(order: Order) -> str:
             return f"loy_nextreviewon le {order.as_of}"
         case BulkKind.RULES:
             return ""
+        case BulkKind.BACKFILL:
+            return "loy_sequence eq 0"
     raise BadOrder(f"loy_kind: {order.kind.name} is not visited customer by customer")
 
 

@@ -31,6 +31,7 @@ from connector.rows.log import log_write
 from connector.rows.values import Row
 
 _log = logging.getLogger("loyalty.mass")
+PAGE = 1000  # customers
 _PAUSE = 1.0  # seconds between two looks when all parts are others'
 
 
@@ -42,7 +43,7 @@ def work(
     *,
     clock: Callable[[], datetime],
     lanes: int = 4,
-    page: int = 1000,
+    page: int = PAGE,
     lease: float = 60.0,
     worker: str = "",
     decider: Decider | None = None,
