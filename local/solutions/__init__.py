@@ -1,1 +1,1 @@
-"""Importing solution packages into the local Dataverse: ImportSolution, ImportSolutionAsync, StageSolution."""
+"""Solution packages of the local Dataverse: imported, exported, deleted."""

@@ -3,6 +3,7 @@
 import json
 import uuid
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -247,7 +248,7 @@ def test_deleting_follows_the_relationships(dataverse: Dataverse) -> None:
 def test_columns_of_every_type_come_back_as_they_went_in(dataverse: Dataverse) -> None:
     table = dataverse.table()
     options = {"Options": [{"Value": 1, "Label": None}, {"Value": 2, "Label": None}]}
-    for kind, name, more in [
+    columns: list[tuple[str, str, dict[str, Any]]] = [
         ("Memo", "new_Memo", {}),
         ("Integer", "new_Int", {}),
         ("BigInt", "new_Big", {}),
@@ -259,8 +260,9 @@ def test_columns_of_every_type_come_back_as_they_went_in(dataverse: Dataverse) -
         ("DateTime", "new_Day", {"DateTimeBehavior": {"Value": "DateOnly"}, "Format": "DateOnly"}),
         ("Picklist", "new_Choice", {"OptionSet": options}),
         ("MultiSelectPicklist", "new_Choices", {"OptionSet": options}),
-    ]:
-        dataverse.ok("POST", f"{table}/Attributes", column(kind, name, **dict(more)))
+    ]
+    for kind, name, more in columns:
+        dataverse.ok("POST", f"{table}/Attributes", column(kind, name, **more))
     body = {
         "new_memo": 'a "b"\n\u00e9\U0001f600',
         "new_int": -5,
