@@ -1,7 +1,6 @@
 """Reads histories of many customers with bounded memory: a page of entries at a time, never a whole history."""
 
 from collections.abc import Iterator, Mapping
-from itertools import batched
 
 from connector.dataverse import DataverseClient
 from connector.dataverse.odata import any_of
@@ -11,13 +10,27 @@ from connector.rows import ledger
 from connector.rows.values import Row
 
 CUSTOMERS_AT_ONCE = 40
+ENTRIES_AT_ONCE = 20_000
 _ENTRIES = 2000
 
 
-def members(client: DataverseClient, columns: str) -> Iterator[tuple[Row, ...]]:
-    """All memberships, some at a time."""
+def members(client: DataverseClient, columns: str) -> Iterator[list[Row]]:
+    """All memberships, some at a time: fewer where histories are long, one alone where it is longer than the limit.
+
+    `columns` must have `loy_sequence`, which is the length of a history.
+    """
+    some: list[Row] = []
+    entries = 0
     for page in client.pages(f"loy_memberships?$select={columns}", max_page_size=CUSTOMERS_AT_ONCE * 10):
-        yield from batched(page, CUSTOMERS_AT_ONCE, strict=False)
+        for row in page:
+            length = row["loy_sequence"] or 0
+            if some and (len(some) == CUSTOMERS_AT_ONCE or entries + length > ENTRIES_AT_ONCE):
+                yield some
+                some, entries = [], 0
+            some.append(row)
+            entries += length
+    if some:
+        yield some
 
 
 def entries(client: DataverseClient, customers: Mapping[str, Customer]) -> Iterator[list[Entry]]:

@@ -21,7 +21,7 @@ def run(app: App, arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
         out = stack.enter_context(arguments.out.open("w", encoding="utf-8")) if arguments.out else sys.stdout
         print("commodity P\n    format 1000. P\n", file=out)
-        for rows in histories.members(app.client, "loy_customerkey"):
+        for rows in histories.members(app.client, "loy_customerkey,loy_sequence"):
             customers = {row["loy_membershipid"]: Customer.parse(row["loy_customerkey"]) for row in rows}
             for page in histories.entries(app.client, customers):
                 for entry in page:

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 
+from connector import histories
 from connector.bus import Change, Subject
 from connector.dataverse import Create, Delete, Update
 from connector.identity import Customer
@@ -226,6 +227,11 @@ def test_a_history_is_read_page_by_page(office: Office, console: Console, monkey
         customer_with_points(office)
     status, report = console.json("audit")
     assert (status, report["violations"]) == (0, [])
+    # Long histories are looked at alone.
+    monkeypatch.setattr("connector.histories.ENTRIES_AT_ONCE", 3)
+    assert {len(some) for some in histories.members(office.client, "loy_sequence")} == {1}
+    again, report_again = console.json("audit")
+    assert (again, report_again["counts"]) == (status, report["counts"])
 
 
 def code(office: Office, wish_id: str) -> str:

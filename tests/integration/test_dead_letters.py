@@ -11,7 +11,7 @@ from azure.servicebus import NEXT_AVAILABLE_SESSION, ServiceBusClient, ServiceBu
 
 from connector import dead_letters
 from connector.bus import Change, ChangeSender, Subject
-from connector.dataverse import Transient
+from connector.dataverse import Transient, Update
 from connector.dead_letters import DeadLetters
 from connector.identity import Customer
 from connector.loyalty.decisions import Outcome
