@@ -4,7 +4,7 @@ import json
 import re
 from urllib.parse import quote
 
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, Page, expect
 
 from connector.dataverse import Update
 from tests.browser.conftest import PAID, Desks, Shop, events_lost
@@ -131,12 +131,48 @@ def test_a_decided_change_is_replayed_and_a_dead_letter_is_shown(desk: Desks, sh
     expect(page.locator("#notice")).to_contain_text("1 row is settled.")
 
 
+def tab_to(page: Page, there: Locator, key: str = "Tab") -> None:
+    for _ in range(20):
+        if there.evaluate("node => node === document.activeElement"):
+            return
+        page.keyboard.press(key)
+    raise AssertionError(f"{key} does not lead to {there}")
+
+
+def test_the_log_with_the_keyboard_alone(desk: Desks, shop: Shop) -> None:
+    invoice = shop.invoice(None, "10.00", pay=False)
+    page = desk("Adam Admin").log()
+    tab_to(page, page.get_by_role("tab", selected=True))
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("tab", name="Rejected")).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    tab_to(page, page.get_by_role("searchbox"))
+    page.keyboard.type(invoice)
+    page.keyboard.press("Enter")
+    row = page.locator("#body tr[data-id]")
+    expect(row).to_have_count(1)
+    expect(row).to_contain_text("Parked")
+    tab_to(page, row.get_by_role("checkbox"))
+    page.keyboard.press("Space")
+    tab_to(page, page.get_by_role("button", name="Check first"), "Shift+Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#findings-title")).to_be_focused()
+    tab_to(page, page.get_by_role("button", name="Resume"), "Shift+Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#notice")).to_contain_text("1 row was parked again")
+    expect(page.locator("#notice")).to_be_focused()
+    tab_to(page, row.get_by_role("button"))
+    page.keyboard.press("Enter")
+    expect(page.locator(".trace")).to_contain_text("No entry in the ledger.")
+
+
 def test_the_log_in_german(desk: Desks, shop: Shop) -> None:
     invoice = shop.invoice(None, "10.00", pay=False)
     page = desk("Adam Admin", "de-DE").log()
     page.get_by_role("searchbox").fill(invoice)
     page.get_by_role("searchbox").press("Enter")
     row = page.locator("#body tr[data-id]")
+    expect(row).to_have_count(1)
     expect(row).to_contain_text("customerid: es gibt keinen Kunden.")
     expect(row).to_contain_text("customerid auf eine Firma oder einen Kontakt setzen, dann fortsetzen.")
     expect(row.get_by_role("link", name=f"Rechnung {invoice[:8]}")).to_be_visible()

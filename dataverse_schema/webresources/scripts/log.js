@@ -184,6 +184,7 @@
       still ? say("log.stillParked", { n: still }) : "",
       result.waiting ? say("log.waiting", { n: result.waiting }) : ""
     ].filter(Boolean).join(" "), still || result.waiting ? "warning" : "good");
+    byId("notice").focus(); // the button that was pressed is disabled now
   }
 
   async function lookAgain() {
