@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from connector.dataverse import DataverseClient
+from connector.dataverse import DataverseClient, NotFound
 from connector.doctor import examine
 from connector.findings import Level
 from connector.settings import Settings, SettingsError, read_settings
@@ -42,8 +42,7 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.
             return _reference(arguments, model)
         settings = read_settings(dict(environment) | ({"DATAVERSE_URL": arguments.url} if arguments.url else {}))
         with connect(settings) as client:
-            # A wrong address should be said in seconds, not after the patience that definitions need.
-            explained("Signing in", lambda: client.request("GET", "WhoAmI", deadline=_SIGN_IN_DEADLINE))
+            signed_in(client)
             if arguments.command == "uninstall":
                 interface = load_interface(model)
                 uninstall(client, model, interface, with_data=arguments.with_data, dry_run=arguments.dry_run)
@@ -55,6 +54,24 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.
     except (InstallError, SettingsError, SourceError) as error:
         print(f"error: {error}", file=sys.stderr)
     return 1
+
+
+def signed_in(client: DataverseClient) -> None:
+    """Raises `InstallError` unless Dataverse answers and knows us."""
+    elsewhere = (
+        "What answers there is no Dataverse. Check DATAVERSE_URL: the environment's address, as in its own pages."
+    )
+    try:
+        # A wrong address should be said in seconds, not after the patience that definitions need.
+        who = explained("Signing in", lambda: client.request("GET", "WhoAmI", deadline=_SIGN_IN_DEADLINE)).json()
+    except ValueError:
+        raise InstallError(elsewhere) from None
+    except InstallError as error:
+        if isinstance(error.__cause__, NotFound):
+            raise InstallError(elsewhere) from error
+        raise
+    if not isinstance(who, dict) or "OrganizationId" not in who:
+        raise InstallError(elsewhere)
 
 
 def _parser() -> argparse.ArgumentParser:
