@@ -35,6 +35,7 @@ def settings(stack: Stack) -> dict[str, str]:
         "DATAVERSE_CLIENT_SECRET": place["client_secret"],
         "DATAVERSE_CA_FILE": place["ca_file"],
         "ServiceBusConnection": place["servicebus_connection_string"],
+        "SERVICE_BUS_MANAGEMENT": place["servicebus_admin_url"],
     }
 
 
@@ -52,12 +53,12 @@ def run(settings: Mapping[str, str], *arguments: str) -> Run:
     return Run(status, out.getvalue(), error.getvalue())
 
 
-def doctor(settings: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> Run:
+def doctor(settings: Mapping[str, str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Run:
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     out = io.StringIO()
     with redirect_stdout(out):
-        status = connector_cli.main(["doctor"])
+        status = connector_cli.main(["doctor", *arguments])
     return Run(status, out.getvalue(), "")
 
 
@@ -74,8 +75,10 @@ def test_what_the_stack_installed_is_complete(settings: dict[str, str]) -> None:
 def test_the_doctor_names_what_is_wrong_and_the_installer_mends_it(
     settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    well = doctor(settings, monkeypatch)
+    well = doctor(settings, monkeypatch, "--probe")
     assert (well.status, "WRONG" in well.out) == (0, False), well.out
+    assert well.out.count("has the properties it needs") == 3
+    assert "round trip: an event came back after" in well.out
     with client_of(settings) as client:
         step = client.get(f"sdkmessageprocessingsteps?$select=name&$filter=name eq '{STEP}'")[0]
         path = f"sdkmessageprocessingsteps({step['sdkmessageprocessingstepid']})"
