@@ -90,7 +90,12 @@ class Plan:
     narrow: "Narrow | None" = None
 
     def sql(self, paging: str = "", index: str = "") -> str:
-        conditions = [*self.conditions, paging] if paging else self.conditions
+        conditions = self.conditions
+        if paging:
+            # SQLite enters an index once; where the page begins beats any other bound on the column ordered by first
+            head = re.escape(self.order[0][0])
+            conditions = [re.sub(rf"(?<!\+){head} (>=|>|=) ", r"+\g<0>", each) for each in conditions]
+            conditions.append(paging)
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         source = self.source.replace(" t0 ", f" t0 INDEXED BY {index} ", 1) if index else self.source
         return (
