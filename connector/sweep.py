@@ -9,14 +9,14 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import batched
 
 from connector.bus import Change, Subject
 from connector.bus.change import TABLES
 from connector.dataverse import DataverseClient, Forbidden, Get, Terminal, Unauthorized, Upsert
 from connector.dataverse.client import Page
-from connector.dataverse.odata import any_of, text
+from connector.dataverse.odata import any_of, moment, text
 from connector.differences import differences
 from connector.identity import derived_id
 from connector.loyalty.decisions import Outcome
@@ -40,6 +40,8 @@ _WAITING = {
 }
 _EARNED = f"loy_entries?$select=loy_cause&$filter=loy_kind eq {KIND[Kind.EARN]}"
 _DELETED = "deleted"  # the cursor of the look through the ledger for invoices that are no more
+_MERGED = "merged"  # when mergers were looked for last
+_OVERLAP = timedelta(hours=1)  # clocks differ, and a merger may still have been under way
 
 
 @dataclass(slots=True)
@@ -101,7 +103,7 @@ class Sweep:
         """
         started = self._clock()
         cause = f"sweep {started.isoformat()}"
-        run = _Run(self._client, self._processor, SweepReport(), cause, derived_id(cause), found)
+        run = _Run(self._client, self._processor, SweepReport(), started, cause, derived_id(cause), found)
         path = f"loy_bulkruns({derived_id('sweep', self._programs.current().code)})"
         cursor: dict[str, str] = {} if full else self._cursor(path)
         if full:
@@ -154,6 +156,7 @@ class _Run:
     client: DataverseClient
     processor: Processor
     report: SweepReport
+    started: datetime
     cause: str
     correlation_id: str
     found: Callable[[Preview], None]
@@ -171,6 +174,19 @@ class _Run:
                 else:
                     del cursor[_DELETED]
                 yield previews
+        yield from self._mergers(cursor)
+
+    def _mergers(self, cursor: dict[str, str]) -> Iterator[list[Preview]]:
+        """Customers who were merged into another, and may still have points. Customers are not tracked: too much else changes."""
+        condition = "merged eq true"
+        if not self.report.full and _MERGED in cursor:
+            since = datetime.fromisoformat(cursor[_MERGED]) - _OVERLAP
+            condition += f" and modifiedon ge {moment(since)}"
+        for table in ("account", "contact"):
+            for page in self.client.pages(f"{table}s?$select={table}id&$filter={condition}", max_page_size=_PAGE):
+                ids = [row[f"{table}id"] for row in page]
+                yield self._differing(Subject.CUSTOMER, ids, f"merged {table}s", table)
+        cursor[_MERGED] = self.started.isoformat()
 
     def _tracked(self, subject: Subject, cursor: dict[str, str]) -> Iterator[Page]:
         """Pages of changed rows; of all rows when there is no link, or Dataverse does not take ours any more."""
@@ -204,12 +220,20 @@ class _Run:
             gone -= {row["invoiceid"] for row in rows}
         return sorted(gone)
 
-    def _differing(self, subject: Subject, ids: list[str], what: str = "") -> list[Preview]:
+    def _differing(self, subject: Subject, ids: list[str], what: str = "", customers: str = "") -> list[Preview]:
+        """`customers` is the table of ids that are customers' own."""
         what = what or f"{subject}s"
         if ids:
             self.report.examined[what] += len(ids)
         changes = [
-            Change.about(subject, row_id, None, cause=self.cause, correlation_id=self.correlation_id) for row_id in ids
+            Change.about(
+                subject,
+                row_id,
+                f"{customers}:{row_id}" if customers else None,
+                cause=self.cause,
+                correlation_id=self.correlation_id,
+            )
+            for row_id in ids
         ]
         previews = [preview for preview in differences(self.processor, changes) if self._to_post(preview)]
         for preview in previews:

@@ -7,11 +7,12 @@ from uuid import uuid4
 
 import pytest
 
+from connector.audit import Audit
 from connector.bus import Change
 from connector.dataverse import Create, Delete, Update
 from connector.identity import Customer
 from connector.rows import ledger
-from connector.rows.programs import Programs
+from connector.rows.programs import Programs, read_program
 from connector.rows.values import Unusable
 from connector.sweep import Sweep
 from tests.integration.test_parking import customer_with_invoice, log_of
@@ -157,3 +158,28 @@ def test_without_a_programme_nothing_is_parked(office: Office) -> None:
     with pytest.raises(Unusable, match="no programme"):
         Sweep(office.client, Programs(office.client, "NONE"), office.processor, sent.extend, office.now).run()
     assert not sent
+
+
+def test_a_merger_that_nobody_heard_of_and_what_comes_after_it(office: Office) -> None:
+    giver, _ = customer_with_invoice(office, "10")
+    heir, _ = customer_with_invoice(office, "20")
+    office.work(office.events())
+    given = {"loy_adjustmentid": str(uuid4()), "loy_name": "A", "loy_points": 7, "loy_reason": "r"}
+    given["loy_CustomerId_account@odata.bind"] = f"/accounts({giver.id})"
+    office.client.commit([Create("loy_adjustments", given)])
+    office.work(office.events())
+    sweep(office)
+    party = {"@odata.type": "Microsoft.Dynamics.CRM.account"}
+    body = {"Target": party | {"accountid": heir.id}, "Subordinate": party | {"accountid": giver.id}}
+    office.client.request("POST", "Merge", body | {"PerformParentingChecks": False})
+    late = {"invoiceid": str(uuid4()), "name": "late", "customerid_account@odata.bind": f"/accounts({heir.id})"}
+    line = {"isproductoverridden": True, "ispriceoverridden": True, "productdescription": "x", "quantity": 1}
+    office.client.commit([Create("invoices", late | {"invoice_details": [line | {"priceperunit": 5}]})])
+    lose_events(office)
+    report = sweep(office)
+    assert report.posted["merged accounts"] == 1
+    assert (points(office, giver), points(office, heir)) == ((0, 0), (7, 350))
+    again = sweep(office)
+    assert again.posted == {}
+    audit = Audit(office.client, read_program(office.client, "CJ"), office.now()).run()
+    assert [fault for fault in audit.violations if giver.id in fault or heir.id in fault] == []
