@@ -242,12 +242,13 @@ def encode(value: Any) -> str:
 
 
 def _object(columns: Mapping[str, Any]) -> str:
-    spelled = []
-    for name, value in columns.items():
-        try:
-            spelled.append(_name(name) + encode(value))
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{name}: {error}") from None
+    spelled, name = [], ""
+    try:
+        for name, value in columns.items():
+            spell = _SPELLINGS.get(type(value))
+            spelled.append(_name(name) + (encode(value) if spell is None else spell(value)))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from None
     return "{" + ",".join(spelled) + "}"
 
 

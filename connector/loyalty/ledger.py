@@ -198,6 +198,9 @@ class State:
         movements = entry.moved
         if movements.points != entry.points:
             raise LedgerError(f"entry {entry.sequence} says {entry.points} points and moves {movements.points}")
+        return self._with(entry, movements)
+
+    def _with(self, entry: Entry, movements: Movements) -> "State":
         return replace(self.moved(movements), sequence=entry.sequence, last_hash=entry.hash)
 
     def to_json(self) -> str:
@@ -269,7 +272,7 @@ class Journal:
             code=code,
         )
         entry = replace(entry, hash=entry.digest())
-        self.state = self.state.after(entry)
+        self.state = self.state._with(entry, entry.moved)  # what was written, read back
         self.entries.append(entry)
 
 
