@@ -1,9 +1,12 @@
 """Mass jobs on the local Dataverse in this process: every point is cancelled once, whatever happens in between."""
 
+import argparse
+import json
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -11,14 +14,16 @@ import pytest
 from requests.adapters import BaseAdapter
 
 from connector.audit import Audit
+from connector.chores import Chores
+from connector.commands import liability, mass
 from connector.dataverse import Create, DataverseClient, Update
 from connector.identity import Customer, derived_id
 from connector.loyalty.program import Program
-from connector.mass import BadOrder, Order, Progress, read, set_status, start, work
+from connector.mass import BadOrder, MassJobs, Order, Progress, read, set_status, start, work
 from connector.mass.whatif import changed
 from connector.rows import ledger
 from connector.rows.choices import BulkKind, BulkStatus
-from connector.rows.programs import read_program
+from connector.rows.programs import Programs, read_program
 from tests.office import Office
 from tests.town import NOW, Resident, residents, settle_in
 from tests.unit.loyalty_book import TIERED
@@ -125,7 +130,7 @@ def done(progress: Progress) -> tuple[int, int]:
 
 
 def test_points_whose_day_has_passed_are_cancelled(town: Town) -> None:
-    people = town.settle(300)
+    people = town.settle(150)
     progress = town.work(town.start(), page=50)
     totals = progress.totals
     assert progress.status is BulkStatus.DONE
@@ -140,7 +145,7 @@ def test_points_whose_day_has_passed_are_cancelled(town: Town) -> None:
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_crash_at_any_request_loses_and_repeats_nothing(town: Town, moment: str) -> None:
     for k in range(1, 200):
-        people = town.settle(12, due=0.9)
+        people = town.settle(8, due=0.9)
         run_id = town.start()
         requests = 0
 
@@ -151,10 +156,10 @@ def test_a_crash_at_any_request_loses_and_repeats_nothing(town: Town, moment: st
                 raise Crash
 
         try:
-            first = town.work(run_id, meddled(town, **{moment: count}), lanes=1, page=5, worker="one")
+            first = town.work(run_id, meddled(town, **{moment: count}), lanes=1, page=4, worker="one")
         except Crash:
             town.moment += timedelta(seconds=LEASE + 1)
-            first = town.work(run_id, page=5, worker="two")
+            first = town.work(run_id, page=4, worker="two")
         assert first.status is BulkStatus.DONE
         assert done(first) == expected(people), f"crash {moment} request {k}"
         if requests < k:
@@ -256,7 +261,7 @@ def test_a_run_is_paused_resumed_and_cancelled(town: Town) -> None:
 
 
 def test_two_workers_share_a_run(town: Town) -> None:
-    people = town.settle(400)
+    people = town.settle(200)
     run_id = town.start()
     visited: dict[str, set[int]] = {"one": set(), "two": set()}
     ends: list[Progress] = []
@@ -430,3 +435,111 @@ def test_a_wish_that_is_wrong_is_named() -> None:
     ):
         with pytest.raises(ValueError, match=fault):
             changed(TIERED, [wish])
+
+
+def test_a_row_that_an_administrator_makes_is_worked_on_by_the_timer(town: Town) -> None:
+    people = town.settle(20)
+    jobs = MassJobs([town.client, meddled(town)], Programs(town.client, "CJ"), town.office.sent.extend, town.now)
+    run_id, empty, early = (str(uuid4()) for _ in range(3))
+    row = {"loy_kind": BulkKind.EXPIRY.value, "loy_status": BulkStatus.RUNNING.value}
+    tomorrow = town.now().date() + timedelta(days=1)
+    town.client.commit(
+        [
+            Create("loy_bulkruns", row | {"loy_bulkrunid": empty, "loy_name": "No date"}),
+            Create("loy_bulkruns", row | {"loy_bulkrunid": early, "loy_name": "Too early", "loy_asof": tomorrow}),
+            Create(
+                "loy_bulkruns", row | {"loy_bulkrunid": run_id, "loy_name": "Year's end", "loy_asof": town.now().date()}
+            ),
+        ]
+    )
+    (progress,) = jobs.work_all(stop=lambda: False)
+    assert (progress.run_id, done(progress)) == (run_id, expected(people))
+    assert read_message(town, empty) == "loy_asof: a run needs a date"
+    assert read_message(town, early).startswith(f"loy_asof: {tomorrow} has not come yet")
+    assert list(jobs.work_all(stop=lambda: False)) == []
+
+
+def read_message(town: Town, run_id: str) -> str:
+    row = town.client.get(f"loy_bulkruns({run_id})?$select=loy_message,loy_status")
+    assert row["loy_status"] == BulkStatus.FAILED
+    return str(row["loy_message"])
+
+
+class Queue:
+    """Takes messages; `full` after some."""
+
+    def __init__(self) -> None:
+        self.messages: list[Any] = []
+        self.room = 10**9
+
+    def send(self, messages: list[Any]) -> None:
+        if len(self.messages) + len(messages) > self.room:
+            raise ConnectionError("the queue is full")
+        self.messages += messages
+
+
+def test_notices_follow_the_entries_once_and_are_confirmed(town: Town) -> None:
+    chores = Chores(town.client, town.office.sent.extend, town.now)
+    chores.send_notices(Queue())  # type: ignore[arg-type]
+    people = town.settle(30)
+    run_id = town.start()
+    town.work(run_id)
+    silent = town.settle(10)
+    quiet = town.start(notices=False)
+    town.work(quiet)
+    queue = Queue()
+    queue.room = 5
+    with pytest.raises(ConnectionError):
+        chores.send_notices(queue)  # type: ignore[arg-type]
+    queue.room = 10**9
+    assert chores.send_notices(queue) == expected(people)[0]  # type: ignore[arg-type]
+    assert chores.send_notices(queue) == 0  # type: ignore[arg-type]
+    told = {body["customer"]: body for body in (json.loads(str(message)) for message in queue.messages)}
+    assert {key: body["points"] for key, body in told.items()} == {
+        str(person.customer): -person.gone for person in people if person.gone
+    }
+    assert not {str(person.customer) for person in silent} & set(told)
+    assert (read(town.client, run_id).notices_confirmed, read(town.client, quiet).notices_confirmed) == (len(told), 0)
+
+
+def command(town: Town, *arguments: str) -> int:
+    """As `connector mass ...` and `connector liability` would be answered."""
+    parser = argparse.ArgumentParser()
+    module = liability if arguments[0] == "liability" else mass
+    module.options(parser)
+    jobs = MassJobs([town.client], Programs(town.client, "CJ"), town.office.sent.extend, town.now)
+    app: Any = SimpleNamespace(client=town.client, mass=jobs, programs=jobs.programs, now=town.now)
+    return module.run(app, parser.parse_args(arguments[1:] if module is liability else list(arguments)))
+
+
+def test_commands(town: Town, capsys: pytest.CaptureFixture[str]) -> None:
+    people = town.settle(20)
+
+    def liable() -> int:
+        assert command(town, "liability", "--json") == 0
+        return sum(n for months in json.loads(capsys.readouterr().out).values() for n in months.values())
+
+    before = liable()
+    assert command(town, "what-if", "expiry") == 0
+    assert f"{expected(people)[1]} points cancelled" in capsys.readouterr().out
+    assert liable() == before
+    assert command(town, "what-if", "rules", "--set", "SILVER.minimum_spend=0") == 0
+    assert "BASE>SILVER" in capsys.readouterr().out
+    assert command(town, "start", "expiry", "--detach") == 0
+    run_id = capsys.readouterr().out.split()[1]
+    assert command(town, "pause", run_id) == 0
+    assert ": paused" in capsys.readouterr().out
+    assert command(town, "run", run_id) == 0
+    assert ": paused" in capsys.readouterr().out
+    assert command(town, "resume", run_id) == 0
+    assert command(town, "run", run_id) == 0
+    assert ": done" in capsys.readouterr().out
+    assert command(town, "cancel", run_id) == 2
+    assert "has ended" in capsys.readouterr().err
+    assert command(town, "status", run_id) == 0
+    assert f"{expected(people)[1]} points cancelled" in capsys.readouterr().out
+    assert before - liable() == expected(people)[1]
+    assert command(town, "start", "expiry", "--as-of", "2030-01-01") == 2
+    assert "has not come yet" in capsys.readouterr().err
+    assert command(town, "liability") == 0
+    assert "in money" in capsys.readouterr().out

@@ -1,0 +1,109 @@
+"""A run spends what Dataverse grants, is hardly ever refused, and makes room when people wait."""
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from connector.mass.courtesy import Courtesy
+from connector.mass.pace import Pace
+from connector.rows.choices import RedemptionStatus
+from local.dataverse.errors import Fault
+from local.dataverse.limits import EXECUTION, WINDOW, Meter
+
+
+class World:
+    """Dataverse's own limits in virtual time; each call takes some seconds of execution and less of the clock."""
+
+    def __init__(self, seconds: float, duration: float) -> None:
+        self.time = 0.0
+        self.budget: dict[str, float] = {}
+        self.parallelism = 8
+        self.refused = self.spent = 0.0
+        self._seconds = seconds
+        self._duration = duration
+        self._meter = Meter()
+        self._meter.configure({"enforced": True})
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
+
+    def call(self) -> None:
+        while True:
+            try:
+                self._meter.enter("us", self.time)
+                break
+            except Fault as fault:
+                self.refused += 1
+                self.sleep(fault.retry_after or 1)
+        self.time += self._duration
+        headers = self._meter.leave("us", self.time, self._seconds)
+        self.spent += self._seconds
+        self.budget = {
+            "requests": float(headers["x-ms-ratelimit-burst-remaining-xrm-requests"]),
+            "seconds": float(headers["x-ms-ratelimit-time-remaining-xrm-requests"]),
+        }
+
+
+@pytest.mark.parametrize(("seconds", "duration"), [(11.0, 0.1), (19.0, 1.0), (2.0, 0.05), (0.05, 0.01)])
+def test_the_limits_are_used_and_seldom_met(seconds: float, duration: float) -> None:
+    world = World(seconds, duration)
+    pace = Pace(world, 4, clock=lambda: world.time, sleep=world.sleep)  # type: ignore[arg-type]
+    calls = 0
+    while world.time < 10 * WINDOW:
+        with pace.call():
+            world.call()
+        calls += 1
+    granted = EXECUTION * (1 + world.time / WINDOW)
+    used = max(world.spent / granted, calls / (6000 * (1 + world.time / WINDOW)))
+    assert used > 0.8, f"{used:.2f} of what is granted"
+    assert world.refused <= calls * 0.01, f"{world.refused} refusals in {calls} calls"
+    assert pace.held_back() > 0
+    assert pace.held_back() == 0
+
+
+def test_who_has_no_limits_is_not_held_back() -> None:
+    client: Any = SimpleNamespace(budget={}, parallelism=None)
+    pace = Pace(client, 4, clock=lambda: 0.0, sleep=lambda seconds: pytest.fail("slept"))
+    for _ in range(10):
+        with pace.call():
+            pass
+    assert pace.held_back() == 0
+
+
+def test_waiting_people_come_first() -> None:
+    now = [datetime(2026, 11, 22, tzinfo=UTC)]
+    rows: list[dict[str, Any]] = []
+    client: Any = SimpleNamespace(budget={}, parallelism=None, get=lambda path: rows)
+    slept: list[float] = []
+    seconds = [0.0]
+    pace = Pace(client, 4, clock=lambda: seconds[0], sleep=slept.append)
+    courtesy = Courtesy(client, [pace], lambda: now[0])
+
+    def redemption(waited: float) -> dict[str, Any]:
+        made = now[0] - timedelta(seconds=60)
+        answered = made + timedelta(seconds=waited)
+        shown = {"createdon": made.isoformat(), "loy_decidedon": answered.isoformat()}
+        return shown | {"loy_status": RedemptionStatus.COMPLETED.value}
+
+    def look(times: int = 1) -> float:
+        for _ in range(times):
+            now[0] += timedelta(seconds=11)
+            courtesy.look()
+        return pace.width
+
+    rows[:] = [redemption(1.0) for _ in range(20)]
+    assert look() == 4
+    rows[:] = [redemption(9.0) for _ in range(20)]
+    assert [look(), look(), look(), look(), look()] == [2, 1, 0.5, 0.25, 0.25]
+    with pace.call():
+        seconds[0] += 2
+    assert slept == [6]  # a call of two seconds, then six without one
+    rows[:] = [redemption(1.0) for _ in range(20)]
+    assert look(20) == 4
+    waiting = {"createdon": (now[0] - timedelta(seconds=50)).isoformat(), "loy_decidedon": None}
+    rows[:] = [waiting | {"loy_status": RedemptionStatus.REQUESTED.value} for _ in range(20)]
+    assert look() == 2
+    rows.clear()
+    assert look(10) == 4
