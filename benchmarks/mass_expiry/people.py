@@ -14,10 +14,10 @@ from typing import Any
 from uuid import UUID
 
 from connector.identity import Customer
-from connector.loyalty.decisions import Decision, Outcome, settle_tier
+from connector.loyalty.decisions import Decision, Outcome
 from connector.loyalty.earning import Invoice, Line, Status
 from connector.loyalty.invoices import decide_invoice
-from connector.loyalty.ledger import Entry, Journal, Kind, Movements, State, month_of
+from connector.loyalty.ledger import Entry, Journal, Kind, Movements, State
 from connector.loyalty.program import Program, add_months, end_of_period
 from connector.loyalty.redemptions import Redemption, decide_redemption
 from connector.rows import ledger, wishes
@@ -27,6 +27,8 @@ from connector.rows.customers import DEFAULT_RATING, CustomerRow
 
 OPENED = timedelta(days=100)
 """So long ago the programme began, with opening balances; what has expired since then is due."""
+
+_DEAREST = 500_000_000  # cents
 
 type Rows = list[tuple[str, dict[str, Any]]]
 
@@ -62,54 +64,37 @@ class People:
         table = "contact" if chance.random() < 0.3 else "account"
         person = Person(Customer(table, str(UUID(int=chance.getrandbits(128), version=4))))
         since = add_months(self._as_of, -3 - int(chance.expovariate(1 / 40)) % 240)
-        purchases = _few(chance, 0.2)
-        self._open(person, chance, since, late=chance.random() < self._share_due, regular=purchases > 0)
-        for _ in range(purchases):
+        self._open(person, chance, since, late=chance.random() < self._share_due)
+        for _ in range(_few(chance, 0.25)):
             self._buy(person, chance, since)
         if chance.random() < 0.1:
             self._redeem(person, chance)
         self._finish(person, number, since)
         return person
 
-    def _open(self, person: Person, chance: random.Random, since: date, *, late: bool, regular: bool) -> None:
-        """The opening balance: lots of the years before, most of a few points, few of very many.
-
-        What regular customers had spent before keeps them below the first tier: the audit takes a tier from invoices.
-        """
-        most = 2_000_000 if regular else 100_000_000
+    def _open(self, person: Person, chance: random.Random, since: date, *, late: bool) -> None:
+        """The opening balance: lots of the years before, most of a few points, few of very many."""
         days = chance.sample(self._future, min(1 + int(chance.expovariate(1 / 3)), len(self._future)))
         if late:
             days += chance.sample(self._past, min(1 + _few(chance, 0.3), len(self._past)))
-        spend = {
-            month_of(add_months(self._opened.date(), -back)): Decimal(
-                min(int(math.exp(chance.gauss(7, 2)) * 100), most)
-            ).scaleb(-2)
-            for back in range(1 + int(chance.expovariate(1 / 4)) % 24)
-        }
-        movements = Movements(
-            lots={day: 1 + int(math.exp(chance.gauss(5, 1.5))) for day in sorted(days)},
-            spend=spend,
-            tier=self._program.tiers[0].code,
-            since=since,
-        )
+        lots = {day: 1 + int(math.exp(chance.gauss(5, 1.5))) for day in sorted(days)}
         journal = Journal(str(person.customer), person.state)
         journal.append(
             Kind.ADJUST,
-            movements,
+            Movements(lots=lots, tier=self._program.tiers[0].code, since=since),
             cause="opening",
             key=f"opening:{person.customer}",
             occurred_on=self._opened,
-            explanation={"reason": "Opening balance"},
+            explanation={"opening": {day.isoformat(): points for day, points in lots.items()}},
         )
-        settle_tier(self._program, journal, self._opened)
         person.entries += journal.entries
         person.state = journal.state
 
     def _buy(self, person: Person, chance: random.Random, since: date) -> None:
-        """An invoice, paid on its day."""
+        """An invoice, paid on its day; a few are worth a tier."""
         now = self._later(person, chance)
         customer, program = person.customer, self._program
-        price = Decimal(int(math.exp(chance.gauss(5, 1)) * 100) + 100).scaleb(-2)
+        price = Decimal(min(int(math.exp(chance.gauss(6, 3)) * 100), _DEAREST) + 100).scaleb(-2)
         invoice_id = str(UUID(int=chance.getrandbits(128), version=4))
         number = f"INV-{invoice_id[:8]}"
         invoice = Invoice(

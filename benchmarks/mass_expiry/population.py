@@ -31,7 +31,7 @@ from local.entra.directory import Directory
 PROGRAM = "MAIN"
 MASS_USERS = ("Mass jobs 1", "Mass jobs 2", "Mass jobs 3", "Mass jobs 4")
 """Application users of their own: what a run costs is counted for them."""
-FORMAT = 2
+FORMAT = 3
 """Of the customers; those of another one are made anew."""
 _URL = "https://population.local"
 _AT_ONCE = 250  # customers that one process makes at a time

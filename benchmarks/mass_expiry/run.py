@@ -24,11 +24,12 @@ from connector.app import App
 from connector.mass import Order, Totals, read, start
 from connector.rows.choices import BulkKind, BulkStatus
 from connector.settings import read_settings
+from local.dataverse.limits import SECONDS
 from local.demo.watch import Watch
 from local.entra.directory import Directory
 
 WINDOW, EXECUTION = 300.0, 1200.0  # published: seconds, and seconds of execution granted in them
-_SCALE = 10.0  # of window and limits
+_CALLS = 10  # bulk calls of a thousand updates that a scaled window grants
 # Timers that would do a part of the work, or other work, beside what is measured.
 _TIMERS = ("StartReviews", "SendNotices", "SweepChanges", "RunMassJobs")
 _QUIET = {f"AzureWebJobs__{name}__Disabled": "true" for name in _TIMERS}
@@ -87,6 +88,7 @@ class Run:
         self._home = home
         self._file = home / "dataverse" / "dataverse.db"
         self._users = [Directory(home).named(name) for name in MASS_USERS[: settings.workers]]
+        self._window = WINDOW
         self.result = Result()
 
     def execute(self) -> Result:
@@ -155,7 +157,8 @@ class Run:
         chance = random.Random(f"{settings.seed}/kills")
         begun = time.monotonic()
         self._run = start(app.client, order, app.now)
-        crew = _Crew(self._run, [self._as(number) for number in range(settings.workers)], settings)
+        users_settings = [self._as(number) for number in range(settings.workers)]
+        crew = _Crew(self._run, users_settings, settings, self._window)
         told = begun
         first: tuple[float, dict[str, float]] | None = None
         for totals in crew.heard():
@@ -180,7 +183,7 @@ class Run:
         if first and result.servers:
             # Who begins with an untouched window may spend one more than the time grants.
             granted = EXECUTION / WINDOW * result.servers * len(users)
-            allowed = granted * (begun + result.seconds - first[0] + WINDOW / _SCALE)
+            allowed = granted * (begun + result.seconds - first[0] + self._window)
             result.limits = (after["seconds"] - first[1]["seconds"]) / allowed
         result.memory = max(peak.memory.get(pid, 0) for pid in crew.pids)
         for pid, used in peak.time.items():
@@ -196,12 +199,17 @@ class Run:
     # --- limits and counters of the local Dataverse ---
 
     def _limit(self, floor_rate: float) -> None:
-        """Limits at about half of what this machine does, so that they and not the machine decide."""
-        seconds = 0.011 + 2 * 0.019  # modelled, of one customer
+        """Limits at about a third of what this machine does, so that they and not the machine decide.
+
+        They are scaled as far as bulk calls still fit into the window: a run of a minute then sees many windows.
+        """
+        seconds = SECONDS["create-multiple"] + 2 * SECONDS["update-multiple"]
         granted = EXECUTION / WINDOW * self._settings.workers
-        self.result.servers = max(1, int(floor_rate * seconds / 2 / granted))
-        self._admin("limits", {"enforced": True, "scale": _SCALE, "servers": self.result.servers})
-        self._say(f"limits on: {self.result.servers} web servers, window of {WINDOW / _SCALE:.0f} s")
+        servers = max(1, int(floor_rate * seconds / 3 / granted))
+        scale = max(1.0, EXECUTION * servers / (_CALLS * 1000 * SECONDS["update-multiple"]))
+        self.result.servers, self._window = servers, WINDOW / scale
+        self._admin("limits", {"enforced": True, "scale": scale, "servers": servers})
+        self._say(f"limits on: {servers} web servers, window of {self._window:.0f} s")
 
     def _admin(self, what: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         url = f"{self._local.endpoints['dataverse_admin_url']}/{what}"
@@ -296,8 +304,7 @@ class _Clerks:
 class _Crew:
     """The worker processes; whoever is killed is replaced at once. `pids` are those of all that ever were."""
 
-    def __init__(self, run: str, users: list[dict[str, str]], how: Settings) -> None:
-        window = WINDOW / _SCALE if how.limits else WINDOW
+    def __init__(self, run: str, users: list[dict[str, str]], how: Settings, window: float) -> None:
         options = {"lanes": how.lanes, "page": how.page, "lease": how.lease, "window": window}
         self._words = ["benchmarks.mass_expiry.worker", run]
         self._words += [word for name, value in options.items() for word in (f"--{name}", str(value))]
