@@ -205,6 +205,8 @@ class Condition:
         for wake in waiting:
             self._world.after(0, wake)
 
+    notify = notify_all  # whoever is woken for nothing looks and waits again
+
     def wait_for(self, predicate: Callable[[], bool], timeout: float | None = None) -> bool:
         until = None if timeout is None else self._world.monotonic() + timeout
         while not predicate():
@@ -315,7 +317,7 @@ class Pool:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not GreenletExit:
+        if kind not in (GreenletExit, GeneratorExit):  # who is killed waits for nobody
             for future in self._futures:
                 future.finished.wait()
 

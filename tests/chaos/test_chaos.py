@@ -1,0 +1,84 @@
+"""The proof under faults, in short: it holds, it is the same twice, and it can fail."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks.chaos.faults import Faults
+from benchmarks.chaos.planted import plant
+from benchmarks.chaos.report import Outcome, trace
+from benchmarks.chaos.run import Size, run
+
+SIZE = Size(days=1, minutes=1.0, customers=6, pace=2.0)
+SEED = 7
+TRIES = 8  # not every company gives every bug an occasion
+SHOWN = (
+    "answer without entry",
+    "earn again",
+    "forget corrections",
+    "forget the sweep",
+    "ignore voids",
+    "keep the estate",
+    "lose updates",
+    "show what was",
+    "spend what is owed",
+    "take earliest first",
+)
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Hundreds of failures are what this is about."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def storm() -> Faults:
+    """A bit of everything that may happen to events and requests."""
+    return Faults(
+        event_lost=0.1,
+        event_duplicated=0.2,
+        event_reordered=0.3,
+        event_trimmed=0.2,
+        unavailable=0.05,
+        answer_lost=0.05,
+        sql_deadlock=0.05,
+        lock_lost_every=5.0,
+        settlement_lost=0.05,
+        crash=0.01,
+    )
+
+
+def told(seed: int, size: Size = SIZE) -> Outcome:
+    print(f"seed {seed}")
+    outcome, company, verdict = run(seed, size, storm())
+    for line in trace(outcome, company.book, verdict) if outcome.broken else ():
+        print(line)
+    return outcome
+
+
+def test_the_laws_hold_and_a_seed_is_one_history() -> None:
+    first, again = told(SEED), told(SEED)
+    assert first.broken == []
+    assert first.acts > 30
+    assert first.entries > 20
+    assert all(first.counts[fault] for fault in ("event_lost", "event_duplicated", "event_trimmed", "lock_lost_every"))
+    first.wall = again.wall
+    assert first == again
+
+
+def test_the_laws_hold_over_two_days() -> None:
+    assert told(SEED + 1, Size(days=2, minutes=1.0, customers=6)).broken == []
+
+
+@pytest.mark.parametrize("bug", SHOWN)
+def test_a_bug_is_caught(bug: str) -> None:
+    for seed in range(SEED, SEED + TRIES):
+        with plant(bug):
+            outcome, company, verdict = run(seed, SIZE, storm())
+        if outcome.broken:
+            print("\n".join(trace(outcome, company.book, verdict)))
+            break
+    assert outcome.broken
