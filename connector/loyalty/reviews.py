@@ -6,7 +6,7 @@ from typing import Any
 from connector.loyalty import lots
 from connector.loyalty.decisions import Decision, applied, nothing, settle_tier
 from connector.loyalty.invoices import matured
-from connector.loyalty.ledger import Journal, Kind, State
+from connector.loyalty.ledger import Journal, Kind, Movements, State
 from connector.loyalty.lots import Spared
 from connector.loyalty.program import Program
 from connector.loyalty.sentences import say, together
@@ -16,11 +16,17 @@ MATURING = 200
 
 
 def decide_review(
-    program: Program, customer: str, state: State, now: datetime, spared: Spared = lots.NOTHING_SPARED
+    program: Program,
+    customer: str,
+    state: State,
+    now: datetime,
+    spared: Spared = lots.NOTHING_SPARED,
+    *,
+    expires: bool = True,
 ) -> Decision:
     """Bring a membership up to date. Idempotent: a second review on the same day finds nothing.
 
-    Points that are `spared` go into lots of a later day instead of expiring.
+    Points that are `spared` go into lots of a later day instead of expiring; unless it `expires`, none goes at all.
     """
     if not state.sequence:
         return nothing(state, say("review.no_ledger"))
@@ -37,7 +43,7 @@ def decide_review(
             occurred_on=now,
             explanation={"spendable_on": day.isoformat()},
         )
-    gone = lots.expired(journal.state, today, spared)
+    gone = lots.expired(journal.state, today, spared) if expires else Movements()
     if gone.lots:
         explanation: dict[str, Any] = {
             "expired": {day.isoformat(): -points for day, points in gone.lots.items() if points < 0}

@@ -18,6 +18,7 @@ from connector.loyalty.lots import Spared
 from connector.loyalty.program import Program
 from connector.loyalty.reviews import decide_review
 from connector.loyalty.sentences import say
+from connector.mass.exclusions import NOBODY, Exclusions
 from connector.mass.order import Order
 from connector.processing import broken
 from connector.rows import ledger
@@ -44,6 +45,7 @@ class Member:
     base: State
     decision: Decision
     spared: Spared = field(default_factory=dict)
+    expires: bool = True
     own: list[Entry] = field(default_factory=list)
     conflicts: int = 0
     problems: list[Problem] = field(default_factory=list)
@@ -82,11 +84,12 @@ class Decider(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Reviewer:
-    """What time alone changes: the review of the interactive path."""
+    """What time alone changes: the review of the interactive path. Whoever is `excluded` keeps points whose day has passed."""
 
     program: Program
     order: Order
     run_id: str
+    excluded: Exclusions = NOBODY
 
     def page(self, client: DataverseClient, rows: Sequence[Row]) -> tuple[list[Member], list[Problem]]:
         spared = self._spared(client, rows) if self.order.spare_days else {}
@@ -107,16 +110,18 @@ class Reviewer:
 
     def again(self, member: Member, beyond: Iterable[Entry]) -> None:
         member.base = fold(beyond, member.base)
-        member.decision = self._decided(member.customer, member.base, member.spared)
+        self._decide(member)
 
     def _member(self, row: Row, spared: Spared) -> Member:
         member = untouched(row)
         member.spared = spared
-        member.decision = self._decided(member.customer, member.base, spared)
+        member.expires = not self.excluded.holds(row)
+        self._decide(member)
         return member
 
-    def _decided(self, customer: Customer, state: State, spared: Spared) -> Decision:
-        return decide_review(self.program, str(customer), state, self.order.at, spared)
+    def _decide(self, member: Member) -> None:
+        key, at = str(member.customer), self.order.at
+        member.decision = decide_review(self.program, key, member.base, at, member.spared, expires=member.expires)
 
     def _spared(self, client: DataverseClient, rows: Sequence[Row]) -> dict[str, Spared]:
         """What the customers of a page have earned lately."""

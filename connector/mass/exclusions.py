@@ -31,6 +31,9 @@ class Exclusions:
         return row["loy_customerkey"] in self.excluded or row["loy_membershipid"] in self.excluded
 
 
+NOBODY = Exclusions()
+
+
 def read(client: DataverseClient, exclude: str) -> Exclusions:
     """Whom a view (by id) or FetchXML finds now. BadOrder when it cannot be read."""
     if not exclude.strip():

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from connector.bus import Change
 from connector.dataverse import DataverseClient
+from connector.dataverse.odata import text
 from connector.identity import derived_id
 from connector.loyalty.program import Program
 from connector.mass.book import start, under_way
@@ -31,10 +32,19 @@ class MassJobs:
         return start(self.clients[0], order, self.clock)
 
     def start_nightly(self) -> str:
-        """The review of everybody who is due today; a second call on the same day meets the run of the first."""
-        today = self.clock().date()
-        run_id = derived_id("nightly", self.programs.current().code, today.isoformat())
-        return start(self.clients[0], Order(BulkKind.REVIEW, today, f"Nightly review {today}"), self.clock, run_id)
+        """The review of everybody who is due today; a second call on the same day meets the run of the first.
+
+        Whose points it must not cancel is said on the programme, so that no night undoes what an administrator left alone."""
+        today, code = self.clock().date(), self.programs.current().code
+        (row,) = self.clients[0].get(f"loy_programs?$select=loy_exclude,loy_sparedays&$filter=loy_code eq {text(code)}")
+        order = Order(
+            BulkKind.REVIEW,
+            today,
+            f"Nightly review {today}",
+            exclude=row["loy_exclude"] or "",
+            spare_days=row["loy_sparedays"] or 0,
+        )
+        return start(self.clients[0], order, self.clock, derived_id("nightly", code, today.isoformat()))
 
     def work(
         self,

@@ -19,7 +19,8 @@ class BadOrder(ValueError):
 class Order:
     """`kind`: EXPIRY visits who has lots that ended before `as_of`, REVIEW who has anything due on `as_of`, RULES everyone.
 
-    `exclude` is the id of a saved or personal view, or FetchXML, on accounts, contacts or memberships: these are left alone.
+    `exclude` is the id of a saved or personal view, or FetchXML, on accounts, contacts or memberships: none of their
+    points are cancelled.
     Points earned in the last `spare_days` before `as_of` are not cancelled; they live until they are as old. `hold` makes
     redemptions of a customer be refused while the customer is being written. Without `notices`, entries of the run announce
     nothing. Only a dry run may look into the future.

@@ -26,7 +26,7 @@ from connector.mass.exclusions import Exclusions
 from connector.mass.figures import figures_of
 from connector.mass.order import BadOrder, Figures, Order, Progress, Totals
 from connector.mass.pace import WINDOW, Pace
-from connector.rows.choices import BulkStatus
+from connector.rows.choices import BulkKind, BulkStatus
 from connector.rows.log import log_write
 from connector.rows.values import Row
 
@@ -79,7 +79,7 @@ def work(
             client,
             program,
             state.order,
-            decider or Reviewer(program, state.order, run_id),
+            decider or Reviewer(program, state.order, run_id, excluded),
             run_id,
             pace,
             send,
@@ -162,7 +162,9 @@ class _Crew:
         self.progress(self.book.leave(part, totals, figures, finished=True))
 
     def _page(self, rows: Sequence[Row], applier: Applier) -> tuple[Totals, Figures]:
-        visited = [row for row in rows if not self.excluded.holds(row)]
+        # A review does more than cancel points: only the run that does nothing else passes people by.
+        passes = self.order.kind is BulkKind.EXPIRY
+        visited = [row for row in rows if not (passes and self.excluded.holds(row))]
         members, problems = self.decider.page(self.client, visited)
         applied = Applied(written=members)
         if not self.order.dry_run:

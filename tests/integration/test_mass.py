@@ -543,3 +543,23 @@ def test_commands(town: Town, capsys: pytest.CaptureFixture[str]) -> None:
     assert "has not come yet" in capsys.readouterr().err
     assert command(town, "liability") == 0
     assert "in money" in capsys.readouterr().out
+
+
+def test_the_nightly_review_spares_whom_the_programme_names(town: Town) -> None:
+    people = town.settle(20)
+    spared = next(person for person in people if person.gone)
+    table = spared.customer.table
+    fetch = (
+        f"<fetch><entity name='{table}'><filter><condition attribute='{table}id' operator='eq'"
+        f" value='{spared.customer.id}'/></filter></entity></fetch>"
+    )
+    path = f"loy_programs({town.program.id})"
+    town.client.commit([Update(path, {"loy_exclude": fetch})])
+    jobs = MassJobs([town.client], Programs(town.client, "CJ"), town.office.sent.extend, town.now)
+    customers, points = expected(people)
+    progress = jobs.work(jobs.start_nightly())
+    assert done(progress) == (customers, points - spared.gone)
+    assert town.points(spared.customer) == (spared.state.balance,) * 2
+    town.client.commit([Update(path, {"loy_exclude": None})])
+    assert done(town.work(town.start(BulkKind.REVIEW))) == (1, spared.gone)
+    town.holds()
