@@ -4,11 +4,13 @@ import json
 import re
 from urllib.parse import quote
 
+import requests
+from azure.servicebus import ServiceBusClient
 from playwright.sync_api import Locator, Page, expect
 
 from connector.dataverse import Update
 from tests.browser.conftest import PAID, Desks, Shop, events_lost
-from tests.stack import Stack
+from tests.stack import Stack, wait_until
 
 PARKED = re.compile("customerid: there is no customer")
 
@@ -104,7 +106,7 @@ def test_bulk_runs_show_their_state_and_move_on_by_themselves(desk: Desks, shop:
     expect(card).to_contain_text("Done")
 
 
-def test_a_decided_change_is_replayed_and_a_dead_letter_is_shown(desk: Desks, shop: Shop) -> None:
+def test_a_decided_change_is_replayed(desk: Desks, shop: Shop) -> None:
     account = shop.member("Replayed Ltd", 40)
     page = desk("Adam Admin").log()
     page.get_by_role("searchbox").fill(f"account:{account}")
@@ -120,15 +122,62 @@ def test_a_decided_change_is_replayed_and_a_dead_letter_is_shown(desk: Desks, sh
     expect(page.locator("#notice")).to_contain_text("1 row is settled.")
     assert shop.balance(account) == 40
 
-    # As the timer writes it when all deliveries of a message have failed.
-    log = f"loy_integrationlogs({row.get_attribute('data-id')})"
-    shop.client.commit([Update(log, {"loy_outcome": 482100004, "loy_name": "failed at every delivery", "loy_said": None,
-                                     "loy_message": None, "loy_nextstep": "wait"})])  # fmt: skip
-    page.get_by_role("tab", name=re.compile("Needs attention")).click()
-    expect(row).to_contain_text("Dead-lettered")
-    row.get_by_role("checkbox").check()
-    page.get_by_role("button", name="Resume").click()
-    expect(page.locator("#notice")).to_contain_text("1 row is settled.")
+
+def run_timer(stack: Stack, name: str) -> None:
+    """A timer of the function app, now."""
+    url, key = stack.endpoints["functions_admin_url"], stack.endpoints["master_key"]
+    answer = requests.post(
+        f"{url}/functions/{name}",
+        json={"input": ""},
+        headers={"x-functions-key": key},
+        verify=stack.endpoints["ca_file"],
+        timeout=60,
+    )
+    assert answer.status_code == 202, answer.text
+
+
+def test_a_dead_letter_is_shown_looked_at_and_sent_again(desk: Desks, shop: Shop, stack: Stack) -> None:
+    """The function app's own message, dead-lettered as after its last delivery; its timer, its log row, its second round."""
+    account = shop.account("Dead Letter Ltd")
+    key = f"account:{account}"
+    with ServiceBusClient.from_connection_string(stack.endpoints["servicebus_connection_string"]) as bus:
+        # Who holds the session gets the messages of this customer instead of the function app.
+        with bus.get_queue_receiver("loyalty-changes", session_id=key) as session:
+
+            def fail() -> None:
+                messages = wait_until(lambda: session.receive_messages(1, max_wait_time=5), 60, "a message")
+                session.dead_letter_message(messages[0], "MaxDeliveryCountExceeded", "connection refused")
+
+            shop.give(account, 40, 12)
+            fail()
+            run_timer(stack, "ResubmitDeadLetters")
+            page = desk("Adam Admin").log()
+            page.get_by_role("searchbox").fill(key)
+            row = page.locator("#body tr[data-id]")
+
+            def shown() -> bool:
+                page.get_by_role("searchbox").press("Enter")
+                return row.count() == 1
+
+            wait_until(shown, 60, "the row of the dead letter")
+            expect(row).to_contain_text("Dead-lettered")
+            expect(row).to_contain_text("MaxDeliveryCountExceeded: connection refused")
+            fail()  # the second round fails as well; the third is for the admin
+        row.get_by_role("checkbox").check()
+        page.get_by_role("button", name="Check first").click()
+        expect(page.locator("#findings")).to_contain_text("Would be booked: 1 of 1 rows; entries: 1, points: +40.")
+        assert shop.balance(account) is None, "nothing is booked by looking"
+        page.get_by_role("button", name="Resume").click()
+        expect(page.locator("#notice")).to_contain_text("1 row is settled.")
+        assert shop.balance(account) == 40
+        # The dead letter itself comes back later, and books nothing.
+        run_timer(stack, "ResubmitDeadLetters")
+        page.get_by_role("tab", name="Everything").click()
+        expect(row).to_contain_text("Applied")
+        row.get_by_role("button").click()
+        expect(page.locator(".trace")).to_contain_text("Entry 1 of the ledger: +40")
+        expect(page.locator(".trace")).not_to_contain_text("Entry 2")
+    assert shop.balance(account) == 40
 
 
 def tab_to(page: Page, there: Locator, key: str = "Tab") -> None:
