@@ -12,19 +12,21 @@ from benchmarks.chaos.run import Size, run
 
 SIZE = Size(days=1, minutes=1.0, customers=6, pace=2.0)
 SEED = 7
-TRIES = 8  # not every company gives every bug an occasion
-SHOWN = (
-    "answer without entry",
-    "earn again",
-    "forget corrections",
-    "forget the sweep",
-    "ignore voids",
-    "keep the estate",
-    "lose updates",
-    "show what was",
-    "spend what is owed",
-    "take earliest first",
-)
+MANY_LOTS = Size(days=1, minutes=1.5, customers=4, pace=1.0)
+TRIES = 6  # not every company gives every bug an occasion
+# Where to begin to look for it.
+SHOWN = {
+    "answer without entry": (SEED, SIZE),
+    "earn again": (SEED, SIZE),
+    "forget corrections": (SEED, SIZE),
+    "forget the sweep": (SEED, SIZE),
+    "ignore voids": (SEED, SIZE),
+    "keep the estate": (SEED, SIZE),
+    "lose updates": (SEED, SIZE),
+    "show what was": (SEED, SIZE),
+    "spend what is owed": (SEED, SIZE),
+    "take earliest first": (10, MANY_LOTS),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -75,9 +77,10 @@ def test_the_laws_hold_over_two_days() -> None:
 
 @pytest.mark.parametrize("bug", SHOWN)
 def test_a_bug_is_caught(bug: str) -> None:
-    for seed in range(SEED, SEED + TRIES):
+    first, size = SHOWN[bug]
+    for seed in range(first, first + TRIES):
         with plant(bug):
-            outcome, company, verdict = run(seed, SIZE, storm())
+            outcome, company, verdict = run(seed, size, storm())
         if outcome.broken:
             print("\n".join(trace(outcome, company.book, verdict)))
             break
