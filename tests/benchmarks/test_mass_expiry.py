@@ -13,6 +13,9 @@ from benchmarks.mass_expiry.clerks import Served
 from benchmarks.mass_expiry.report import modelled_hours, percentile
 
 
+pytestmark = pytest.mark.timeout(300)  # processes start several times
+
+
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the population is, and the figures of a run on a copy of it."""
