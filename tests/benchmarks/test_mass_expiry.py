@@ -12,7 +12,6 @@ from benchmarks.mass_expiry.__main__ import main
 from benchmarks.mass_expiry.clerks import Served
 from benchmarks.mass_expiry.report import modelled_hours, percentile
 
-
 pytestmark = pytest.mark.timeout(300)  # processes start several times
 
 
