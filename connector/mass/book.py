@@ -44,7 +44,7 @@ _ROW = (
     f"{_ORDER},{','.join(_TOTALS.values())},loy_status,loy_cursor,loy_noticesconfirmed,loy_startedon,loy_seenon,loy_figures,"
     "loy_message"
 )
-ENDED = frozenset({BulkStatus.DONE, BulkStatus.CANCELLED, BulkStatus.FAILED})
+ENDED = frozenset({BulkStatus.DONE, BulkStatus.CANCELLED})  # what failed may be resumed when its reason is gone
 
 
 @dataclass(slots=True)
@@ -147,8 +147,8 @@ class Book:
         def change(page: _Page) -> None:
             if page.progress.status in ENDED and page.progress.status is not status:
                 raise BadOrder(f"the run has ended: it is {page.progress.status.name.lower()}")
-            page.columns |= {"loy_status": status.value} | ({"loy_message": message[:4000]} if message else {})
-            page.progress = replace(page.progress, status=status, message=message or page.progress.message)
+            page.columns |= {"loy_status": status.value, "loy_message": message[:4000] or None}
+            page.progress = replace(page.progress, status=status, message=message)
 
         return self._change(change).progress
 

@@ -320,7 +320,10 @@ def test_customers_of_a_view_are_left_alone(town: Town) -> None:
         BulkStatus.FAILED,
         "loy_exclude",
     )
-    assert town.work(town.start()).totals.done == 1
+    town.client.commit([Update(f"loy_bulkruns({wrong})", {"loy_exclude": None})])
+    resumed = set_status(town.client, wrong, BulkStatus.RUNNING)
+    assert (resumed.status, resumed.message) == (BulkStatus.RUNNING, "")
+    assert town.work(wrong).totals.done == 1
     town.holds()
 
 
