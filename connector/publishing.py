@@ -72,7 +72,7 @@ class Publisher:
 def problems(reading: Reading) -> Iterator[Problem]:
     """Everything that is wrong with a programme's rows as they are now, whether published or not."""
     program = _path("loy_program", reading.program)
-    yield from (Problem(says, (program,)) for says in _settings(reading.program))
+    yield from _settings(program, reading.program)
     terms, incomplete = _readable(reading)
     yield from incomplete
     if incomplete or not terms.tiers or not terms.rules:
@@ -103,19 +103,21 @@ def _readable(reading: Reading) -> tuple[Terms, list[Problem]]:
     return (Terms((), ()) if incomplete else reading.draft()), incomplete
 
 
-def _settings(row: Row) -> Iterator[str]:
+def _settings(path: str, row: Row) -> Iterator[Problem]:
     if not _CODE.fullmatch(row["loy_code"] or ""):
-        yield "the code must be 1 to 20 capital letters and digits; the setting LOYALTY_PROGRAM takes no other"
+        says = "the code must be 1 to 20 capital letters and digits; the setting LOYALTY_PROGRAM takes no other"
+        yield Problem(says, (path,))
     spendable_on = choices.SPENDABLE_ON.get(row["loy_spendableon"])
     if spendable_on is SpendableOn.DAYS_AFTER_PAYMENT and not integer(row, "loy_spendabledays"):
-        yield "points become spendable some days after payment, yet the number of days is 0"
+        yield Problem("points become spendable some days after payment, yet the number of days is 0", (path,))
     for currency in _parts(row.get("loy_currencies")):
         if not _CURRENCY.fullmatch(currency):
-            yield f"{currency[:20]!r} is no ISO code of a currency"
+            # Severe: invoices of the days that it would be in force on could not earn, not even after it was mended.
+            yield Problem(f"{currency[:20]!r} is no ISO code of a currency", (path,), severe=True)
     kinds = {kind.value for kind in Kind}
     for kind in _parts(row.get("loy_noticekinds")):
         if kind not in kinds:
-            yield f"{kind[:20]!r} is no kind of entry: {', '.join(sorted(kinds))}"
+            yield Problem(f"{kind[:20]!r} is no kind of entry: {', '.join(sorted(kinds))}", (path,))
 
 
 def _parts(value: str | None) -> list[str]:

@@ -18,7 +18,7 @@ from connector.loyalty.decisions import Decision, applied, nothing, parked, sett
 from connector.loyalty.earning import Base, Invoice, Status, base_points, whole, written
 from connector.loyalty.history import Posted, posted
 from connector.loyalty.ledger import MONEY, Entry, Journal, Kind, Movements, State, month_of
-from connector.loyalty.program import EarnRule, Program, SpendableOn
+from connector.loyalty.program import Accrual, EarnRule, Program, SpendableOn
 from connector.loyalty.sentences import Sentence, say, together
 from connector.loyalty.tiers import held, reachable_multipliers
 
@@ -91,7 +91,8 @@ def decide_invoice(
             field="loy_validfrom",
             next_step=say("next.rule"),
         )
-    target = _target(program, standing, rule, (have and have.spendable_on) or spendable_on)
+    accrual = program.accrual_on((have.occurred_on if have else invoice.invoiced_on if invoice else now).date())
+    target = _target(accrual, standing, rule, (have and have.spendable_on) or spendable_on)
     have = have or Posted(document, (invoice.invoiced_on if invoice else now).astimezone(UTC).replace(microsecond=0))
     place = have.place
     settled = target.spend == have.spend and target.points == have.base
@@ -158,18 +159,18 @@ def _rule(program: Program, invoice: Invoice, have: Posted | None) -> EarnRule |
     return program.rule_on(day) or say("rule.none", program=program.code, day=day, invoice=invoice.number)
 
 
-def _target(program: Program, invoice: Invoice | None, rule: EarnRule | None, known: date | None) -> _Target:
+def _target(accrual: Accrual, invoice: Invoice | None, rule: EarnRule | None, known: date | None) -> _Target:
     """`known` is the day found before: a paid invoice that changes, for it has another customer now, is not paid anew."""
     if invoice is None or rule is None:
         return _Target(Decimal(0).quantize(MONEY), None, None)
     paid_on = invoice.paid_on if invoice.status is Status.PAID else None
-    match program.spendable_on:
+    match accrual.spendable_on:
         case SpendableOn.ISSUE:
             day: date | None = invoice.invoiced_on.date()
         case SpendableOn.PAYMENT:
             day = paid_on
         case SpendableOn.DAYS_AFTER_PAYMENT:
-            day = paid_on and paid_on + timedelta(days=program.spendable_days)
+            day = paid_on and paid_on + timedelta(days=accrual.spendable_days)
     return _Target(invoice.net.quantize(MONEY), base_points(invoice, rule), day and (known or day))
 
 

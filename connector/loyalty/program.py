@@ -70,12 +70,24 @@ class Tier:
     valid_from: date = date.min
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accrual:
+    """When earned points become spendable and how long they live (0 months: for ever); ISO codes of the currencies that earn,
+    none meaning all."""
+
+    spendable_on: SpendableOn = SpendableOn.PAYMENT
+    spendable_days: int = 0
+    lifetime_months: int = 24
+    rounding: Rounding = Rounding.MONTH
+    currencies: frozenset[str] = frozenset()
+
+
 @dataclass(frozen=True, slots=True)
-class Program:
+class Program(Accrual):
     """`rules` in order of `valid_from`; `tiers` in order of rank, the first being the one everybody starts in.
 
-    `tier_history` has the tiers by the day on which they came or will come into force; `tiers` are the newest of them. Without
-    a history they are in force on every day.
+    `tier_history` and `accrual_history` have the tiers and settings by the day on which they came or will come into force; those
+    of the programme itself are the newest. Without a history they are in force on every day.
 
     An adjustment of more than `adjustment_limit` points needs a second person; None: none does.
     """
@@ -83,19 +95,15 @@ class Program:
     code: str
     rules: tuple[EarnRule, ...]
     tiers: tuple[Tier, ...]
-    spendable_on: SpendableOn = SpendableOn.PAYMENT
-    spendable_days: int = 0
-    lifetime_months: int = 24
-    rounding: Rounding = Rounding.MONTH
     courtesy_days: int = 30
     point_value: Decimal = Decimal("0.01")
     minimum_redemption: int = 1
     adjustment_limit: int | None = None
     writes_rating: bool = True
-    currencies: frozenset[str] = frozenset()
     notice_kinds: frozenset[str] = frozenset()
     id: str | None = None
     tier_history: tuple[tuple[date, tuple[Tier, ...]], ...] = ()
+    accrual_history: tuple[tuple[date, Accrual], ...] = ()
 
     def rule_on(self, day: date) -> EarnRule | None:
         """The version in force on a day, or None before the first."""
@@ -110,6 +118,11 @@ class Program:
         in_force = (tiers for begins, tiers in reversed(self.tier_history) if begins <= day)
         return next(in_force, self.tier_history[0][1] if self.tier_history else self.tiers)
 
+    def accrual_on(self, day: date) -> Accrual:
+        """The settings in force on a day."""
+        in_force = (accrual for begins, accrual in reversed(self.accrual_history) if begins <= day)
+        return next(in_force, self.accrual_history[0][1] if self.accrual_history else self)
+
     @property
     def tier_sets(self) -> tuple[tuple[Tier, ...], ...]:
         """The tiers of all days."""
@@ -121,11 +134,15 @@ class Program:
         return next((tier for tier in tiers if tier.code == code), tiers[0])
 
     def expiry(self, spendable_on: date, lifetime_months: int | None = None) -> date:
-        """The last day on which points spendable from a day can be used; `date.max` when points never expire."""
-        months = self.lifetime_months if lifetime_months is None else lifetime_months
+        """The last day on which points spendable from a day can be used; `date.max` when points never expire.
+
+        Points live by the settings of the day on which their life begins, whenever they are posted.
+        """
+        accrual = self.accrual_on(spendable_on)
+        months = accrual.lifetime_months if lifetime_months is None else lifetime_months
         if months == 0:
             return date.max
-        return end_of_period(add_months(spendable_on, months), self.rounding)
+        return end_of_period(add_months(spendable_on, months), accrual.rounding)
 
 
 def add_months(day: date, months: int) -> date:

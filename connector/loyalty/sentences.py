@@ -32,7 +32,7 @@ TEXTS: Mapping[str, str] = {
     "invoice.negative": "Invoice {invoice}: totalamount without tax and freight is {net}, below zero.",
     "invoice.empty": "Invoice {invoice}: {field} is empty.",
     "invoice.no_currency": "Invoice {invoice}: {field} has no currency that Dataverse knows.",
-    "invoice.currency": "Invoice {invoice}: {field} is in {currency}, in which the programme does not earn.",
+    "invoice.currency": "Invoice {invoice}: {field} is in {currency}, which did not earn on its day.",
     # the tier, and what time alone changes
     "tier": "The tier is now {tier}.",
     "review": "Review: {done}.",

@@ -1,18 +1,19 @@
 """Versions of a programme's terms: what an administrator edits in place counts forward only, and the past keeps its terms.
 
-A version holds all earn rules and tiers as they were when it was published. It begins on a day, never before the day after it
-was published; the first begins before all days. A row that was edited together with a later *valid from* is in force as
-edited from that day on, and as it was until then. A row that was deleted is in force until the version without it begins.
+A version holds all earn rules, tiers and settings of accrual as they were when it was published. It begins on a day, never
+before the day after it was published; the first begins before all days. A row that was edited together with a later *valid
+from* is in force as edited from that day on, and as it was until then. A row that was deleted is in force until the version
+without it begins.
 """
 
 import json
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from connector.loyalty.program import EarnRule, Tier, Window
+from connector.loyalty.program import Accrual, EarnRule, Rounding, SpendableOn, Tier, Window
 
 # Longer than any process keeps a programme: all of them know a version before its first day.
 _NOTICE = timedelta(minutes=5)
@@ -24,6 +25,7 @@ class Terms:
 
     rules: tuple[EarnRule, ...]
     tiers: tuple[Tier, ...]
+    accrual: Accrual = field(default_factory=Accrual)
 
     def to_json(self) -> str:
         rules = [
@@ -35,7 +37,9 @@ class Terms:
             }
             for rule in self.rules
         ]
-        return json.dumps({"rules": rules, "tiers": list(map(_tier_json, self.tiers))}, separators=(",", ":"))
+        tiers = list(map(_tier_json, self.tiers))
+        raw = {"rules": rules, "tiers": tiers, "accrual": _accrual_json(self.accrual)}
+        return json.dumps(raw, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> "Terms":
@@ -49,7 +53,9 @@ class Terms:
             )
             for rule in raw["rules"]
         )
-        return cls(tuple(rules), tuple(map(_tier_of, raw["tiers"])))
+        # The first versions were published without settings: those of a new programme.
+        accrual = _accrual_of(raw["accrual"]) if "accrual" in raw else Accrual()
+        return cls(tuple(rules), tuple(map(_tier_of, raw["tiers"])), accrual)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,15 @@ def tiers_in_force(versions: Sequence[Published]) -> tuple[tuple[date, tuple[Tie
     return tuple(found)
 
 
+def accrual_in_force(versions: Sequence[Published]) -> tuple[tuple[date, Accrual], ...]:
+    """Settings of accrual, by the day on which they come into force."""
+    found: list[tuple[date, Accrual]] = []
+    for published in _ruling(versions):
+        if not found or found[-1][1] != published.terms.accrual:
+            found.append((published.begins, published.terms.accrual))
+    return tuple(found)
+
+
 def differences(before: Terms, after: Terms) -> Iterator[str]:
     """What an edit changed, for the list of versions."""
     for what, old, new in (
@@ -105,15 +120,22 @@ def differences(before: Terms, after: Terms) -> Iterator[str]:
                 yield f"{what} {key} is new"
             else:
                 yield from (f"{what} {key}: {text}" for text in _changed(old[key], new[key]))
+    yield from (f"programme: {text}" for text in _changed(before.accrual, after.accrual))
+
+
+def _ruling(versions: Iterable[Published]) -> list[Published]:
+    """The versions that came into force: one that was followed before its first day never does."""
+    ruling: list[Published] = []
+    for published in versions:
+        ruling = [other for other in ruling if other.begins < published.begins] + [published]
+    return ruling
 
 
 def _reigns[R: (EarnRule, Tier)](
     versions: Sequence[Published], rows_of: Callable[[Terms], Iterable[R]], key: Callable[[R], Hashable]
 ) -> Iterator[tuple[date, date, list[list[R]]]]:
     """Each version that came into force: its first day, the first day of the next, and per row its revisions by valid from."""
-    ruling: list[Published] = []
-    for published in versions:
-        ruling = [other for other in ruling if other.begins < published.begins] + [published]
+    ruling = _ruling(versions)
     chains: dict[Hashable, list[R]] = {}
     for index, published in enumerate(ruling):
         chains = {
@@ -142,7 +164,7 @@ def _named(versions: Iterable[Published]) -> list[Published]:
     return found
 
 
-def _changed(old: EarnRule | Tier, new: EarnRule | Tier) -> Iterator[str]:
+def _changed[R: (EarnRule, Tier, Accrual)](old: R, new: R) -> Iterator[str]:
     for each in fields(old):
         was, now = getattr(old, each.name), getattr(new, each.name)
         if was != now and each.name != "revision":
@@ -152,11 +174,32 @@ def _changed(old: EarnRule | Tier, new: EarnRule | Tier) -> Iterator[str]:
 def _shown(value: Any) -> str:
     if isinstance(value, frozenset):
         return ", ".join(sorted(value)) or "none"
-    if isinstance(value, Window):
+    if isinstance(value, Window | SpendableOn | Rounding):
         return value.value.replace("_", " ")
     if isinstance(value, Decimal):
         return f"{value.normalize():f}"
     return "none" if value is None or value == date.min else str(value)
+
+
+def _accrual_json(accrual: Accrual) -> dict[str, Any]:
+    return {
+        "spendable_on": accrual.spendable_on.value,
+        "spendable_days": accrual.spendable_days,
+        "lifetime_months": accrual.lifetime_months,
+        "rounding": accrual.rounding.value,
+        "currencies": sorted(accrual.currencies),
+    }
+
+
+def _accrual_of(raw: dict[str, Any]) -> Accrual:
+    return Accrual(
+        **raw
+        | {
+            "spendable_on": SpendableOn(raw["spendable_on"]),
+            "rounding": Rounding(raw["rounding"]),
+            "currencies": frozenset(raw["currencies"]),
+        }
+    )
 
 
 def _tier_json(tier: Tier) -> dict[str, Any]:

@@ -80,7 +80,8 @@ def _check_currency(program: Program, row: Row, number: str) -> None:
     currency = (row.get("transactioncurrencyid") or {}).get("isocurrencycode")
     if not currency:
         raise _bad("invoice.no_currency", number, "transactioncurrencyid", "currency")
-    if program.currencies and currency not in program.currencies:
+    currencies = program.accrual_on(moment(row, "createdon").date()).currencies
+    if currencies and currency not in currencies:
         raise _bad("invoice.currency", number, "transactioncurrencyid", "currency", currency=currency)
 
 

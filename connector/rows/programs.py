@@ -1,7 +1,8 @@
 """Programme, earn rules, tiers and their published versions: read together, kept for a minute.
 
-Settings of the programme count from when they are saved. Earn rules and tiers are terms: decisions use published versions of
-them (`loyalty/versions.py`), never the rows that people edit. The first version is published when it is first needed.
+Earn rules, tiers and settings of accrual are terms: decisions use published versions of them (`loyalty/versions.py`), never the
+rows that people edit. The first version is published when it is first needed. Other settings (value of a point, limits,
+notices) count from when they are saved.
 """
 
 import threading
@@ -13,9 +14,9 @@ from datetime import date
 from connector.dataverse import Conflict, Create, DataverseClient, Get
 from connector.dataverse.odata import bind, text
 from connector.identity import derived_id
-from connector.loyalty.program import EarnRule, Program, Tier
+from connector.loyalty.program import Accrual, EarnRule, Program, Tier
 from connector.loyalty.sentences import Sentence, say
-from connector.loyalty.versions import Published, Terms, rules_in_force, tiers_in_force
+from connector.loyalty.versions import Published, Terms, accrual_in_force, rules_in_force, tiers_in_force
 from connector.rows import choices
 from connector.rows.values import Row, Unusable, day, decimal, integer
 
@@ -51,6 +52,7 @@ class Reading:
         return Terms(
             rules=tuple(sorted(map(rule_of, self.rules), key=lambda rule: rule.version)),
             tiers=tuple(sorted(map(tier_of, self.tiers), key=lambda tier: (tier.rank, tier.code))),
+            accrual=accrual_of(self.program),
         )
 
 
@@ -132,23 +134,36 @@ def program_of(reading: Reading) -> Program:
         (begins, tuple(tier if tier.id in present else replace(tier, id=None) for tier in tiers))
         for begins, tiers in tiers_in_force(versions)
     )
+    accruals = accrual_in_force(versions)
+    _, accrual = accruals[-1]
     return Program(
         id=reading.id,
         code=row["loy_code"],
         rules=rules_in_force(versions),
         tiers=history[-1][1],
         tier_history=history,
-        spendable_on=choices.SPENDABLE_ON[row["loy_spendableon"]],
-        spendable_days=integer(row, "loy_spendabledays"),
-        lifetime_months=integer(row, "loy_lifetimemonths"),
-        rounding=choices.ROUNDING[row["loy_expiryrounding"]],
+        accrual_history=accruals,
+        spendable_on=accrual.spendable_on,
+        spendable_days=accrual.spendable_days,
+        lifetime_months=accrual.lifetime_months,
+        rounding=accrual.rounding,
+        currencies=accrual.currencies,
         courtesy_days=integer(row, "loy_courtesydays"),
         point_value=decimal(row, "loy_pointvalue"),
         minimum_redemption=integer(row, "loy_minimumredemption", 1),
         adjustment_limit=row.get("loy_adjustmentlimit"),
         writes_rating=bool(row["loy_writesrating"]),
-        currencies=_listed(row.get("loy_currencies")),
         notice_kinds=_listed(row.get("loy_noticekinds")),
+    )
+
+
+def accrual_of(row: Row) -> Accrual:
+    return Accrual(
+        spendable_on=choices.SPENDABLE_ON[row["loy_spendableon"]],
+        spendable_days=integer(row, "loy_spendabledays"),
+        lifetime_months=integer(row, "loy_lifetimemonths"),
+        rounding=choices.ROUNDING[row["loy_expiryrounding"]],
+        currencies=_listed(row.get("loy_currencies")),
     )
 
 

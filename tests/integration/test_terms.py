@@ -127,6 +127,42 @@ def test_an_edited_rate_and_tier_leave_the_past_alone(company: Company) -> None:
     assert company.audited() == []
 
 
+def test_edited_settings_leave_the_past_alone(company: Company) -> None:
+    company.office.environment.clock = lambda: company.now
+    first, second, third = (replace(basket, bought_on=NOW) for basket in company.opened()[:3])
+    company.shop.issue([first, second])
+    company.work()
+    program = f"loy_programs({company.row('loy_programs', "loy_code eq 'CJ'")['loy_programid']})"
+    company.edit(program, loy_spendableon=482100000, loy_lifetimemonths=1, loy_currencies="CHF", loy_pointvalue=5)
+    told = "\n".join(changes for _, _, changes in company.versions())
+    assert "programme: spendable on payment -> issue" in told
+    assert "programme: lifetime months 12 -> 1" in told
+
+    # Points of one paid today live as long as today's settings say, even if we hear of its payment later.
+    company.shop.pay([first])
+    company.now = NOW + timedelta(days=2)
+    company.work()
+    (member,) = company.office.client.get("loy_memberships?$filter=loy_sequence gt 0")
+    assert member["loy_balance"] == company.points(first) > 0
+    assert member["loy_nextexpiryon"] == "2027-06-30"
+    # The other still earns in its currency and waits for its payment; then the new settings say how long its points live.
+    assert member["loy_pending"] == company.points(second) > 0
+    company.shop.pay([second])
+    company.work()
+    (member,) = company.office.client.get("loy_memberships?$filter=loy_sequence gt 0")
+    assert (member["loy_pending"], member["loy_nextexpiryon"]) == (0, "2026-07-31")
+
+    # One of afterwards is in a currency that earns no more.
+    company.shop.issue([replace(third, bought_on=NOW + timedelta(days=1))])
+    company.work()
+    (parked,) = company.office.client.get("loy_integrationlogs?$filter=loy_field eq 'transactioncurrencyid'")
+    assert parked["loy_message"]
+    assert company.points(third) == 0
+
+    assert read_program(company.office.client, "CJ").point_value == 5
+    assert company.audited() == []
+
+
 def test_an_edit_that_contradicts_another_row_is_written_on_both_and_does_not_count(company: Company) -> None:
     (basket, *_) = company.opened()
     company.shop.issue([basket])

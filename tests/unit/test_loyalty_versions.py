@@ -8,8 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.loyalty.program import EarnRule, Program, Tier, Window
-from connector.loyalty.versions import Published, Terms, differences, first_day, rules_in_force, tiers_in_force
+from connector.loyalty.program import Accrual, EarnRule, Program, Rounding, SpendableOn, Tier, Window
+from connector.loyalty.versions import (
+    Published,
+    Terms,
+    accrual_in_force,
+    differences,
+    first_day,
+    rules_in_force,
+    tiers_in_force,
+)
 
 BASE = Tier("BASE", "Base", 0, id="1")
 GOLD = Tier("GOLD", "Gold", 1, Decimal("1.25"), minimum_spend=Decimal(1000), id="2", window=Window.CALENDAR_YEAR)
@@ -17,11 +25,13 @@ RULE = EarnRule(1, date(2000, 1, 1), Decimal(1), frozenset({"gift card"}))
 NEXT = EarnRule(2, date(2026, 1, 1), Decimal(2))
 TERMS = Terms((RULE,), (BASE, GOLD))
 JUNE = date(2026, 6, 1)
+SHORT = Accrual(lifetime_months=1, rounding=Rounding.DAY)
 
 
 def program(*versions: Published) -> Program:
     history = tiers_in_force(versions)
-    return Program("P", rules_in_force(versions), history[-1][1], tier_history=history)
+    accruals = accrual_in_force(versions)
+    return Program("P", rules_in_force(versions), history[-1][1], tier_history=history, accrual_history=accruals)
 
 
 def versions(*terms: tuple[date, Terms]) -> list[Published]:
@@ -37,7 +47,10 @@ def rate(found: Program, day: date) -> Decimal | None:
 
 
 def test_terms_survive_their_text() -> None:
-    dated = replace(TERMS, rules=(RULE, NEXT), tiers=(BASE, replace(GOLD, valid_from=JUNE, rating_code=7)))
+    accrual = replace(SHORT, spendable_on=SpendableOn.ISSUE, currencies=frozenset({"EUR", "CHF"}))
+    dated = replace(
+        TERMS, accrual=accrual, rules=(RULE, NEXT), tiers=(BASE, replace(GOLD, valid_from=JUNE, rating_code=7))
+    )
     assert Terms.from_json(dated.to_json()) == dated
 
 
@@ -91,6 +104,18 @@ def test_tiers_keep_their_conditions_on_days_that_are_past() -> None:
     assert (before.minimum_spend, after.minimum_spend) == (Decimal(1000), Decimal(2000))
 
 
+def test_settings_keep_to_the_days_they_were_in_force_on() -> None:
+    edited = replace(TERMS, accrual=SHORT)
+    found = program(*versions((date.min, TERMS), (JUNE, replace(edited, accrual=Accrual())), (JUNE, edited)))
+    days = (JUNE - timedelta(days=1), JUNE)
+    assert [found.accrual_on(day).lifetime_months for day in days] == [24, 1]
+    assert [found.expiry(day) for day in days] == [date(2028, 5, 31), date(2026, 7, 1)]
+
+
+def test_versions_without_settings_have_those_of_a_new_programme() -> None:
+    assert Terms.from_json('{"rules":[],"tiers":[]}').accrual == Accrual()
+
+
 def test_a_tier_may_change_on_a_day_of_its_own_and_a_deleted_one_goes_with_its_version() -> None:
     july = date(2026, 7, 1)
     later = replace(TERMS, tiers=(BASE, replace(GOLD, multiplier=Decimal(2), valid_from=july)))
@@ -112,6 +137,7 @@ def test_what_changed_is_told() -> None:
     after = Terms(
         (replace(RULE, points_per_unit=Decimal("2.50"), excluded_categories=frozenset()), NEXT),
         (replace(BASE, name="Basic"),),
+        replace(SHORT, currencies=frozenset({"EUR"})),
     )
     assert list(differences(TERMS, after)) == [
         "earn rule 1: points per unit 1 -> 2.5",
@@ -119,6 +145,9 @@ def test_what_changed_is_told() -> None:
         "earn rule 2 is new",
         "tier BASE: name Base -> Basic",
         "tier GOLD was deleted",
+        "programme: lifetime months 24 -> 1",
+        "programme: rounding month -> day",
+        "programme: currencies none -> EUR",
     ]
     assert list(differences(TERMS, TERMS)) == []
 
@@ -128,10 +157,12 @@ RULES = st.builds(EarnRule, st.integers(1, 3), DAYS, st.decimals(0, 9, places=1)
 TIERS = st.builds(Tier, st.sampled_from("XYZ"), st.just("T"), st.integers(1, 3), valid_from=st.none() | DAYS).map(
     lambda tier: replace(tier, valid_from=tier.valid_from or date.min)
 )
+ACCRUALS = st.builds(Accrual, lifetime_months=st.integers(0, 3), spendable_on=st.sampled_from(SpendableOn))
 ALL_TERMS = st.builds(
     Terms,
     st.lists(RULES, min_size=1, max_size=3, unique_by=lambda rule: rule.version).map(tuple),
     st.lists(TIERS, max_size=3, unique_by=lambda tier: tier.code).map(lambda tiers: (BASE, *tiers)),
+    ACCRUALS,
 )
 
 
@@ -147,6 +178,8 @@ def test_no_edit_changes_a_day_before_it_begins(
     while day < begins:
         assert before.rule_on(day) == after.rule_on(day)
         assert before.tiers_on(day) == after.tiers_on(day)
+        assert before.accrual_on(day) == after.accrual_on(day)
+        assert before.expiry(day) == after.expiry(day)
         day += timedelta(days=1)
     # What an entry of such a day names is what it was.
     for rule in before.rules:

@@ -21,7 +21,7 @@ window.Loyalty.addTexts("de", {
   "said.invoice.negative": "Rechnung {invoice}: totalamount ohne Steuer und Fracht ist {net}, unter null.",
   "said.invoice.empty": "Rechnung {invoice}: {field} ist leer.",
   "said.invoice.no_currency": "Rechnung {invoice}: {field} nennt keine Währung, die Dataverse kennt.",
-  "said.invoice.currency": "Rechnung {invoice}: {field} ist {currency}; in dieser Währung sammelt das Programm nicht.",
+  "said.invoice.currency": "Rechnung {invoice}: {field} ist {currency}; in dieser Währung sammelte das Programm an ihrem Tag nicht.",
 
   "said.tier": "Die Stufe ist jetzt {tier}.",
   "said.review": "Überprüfung: {done}.",

@@ -22,7 +22,7 @@ window.Loyalty.addTexts("en", {
   "said.invoice.negative": "Invoice {invoice}: totalamount without tax and freight is {net}, below zero.",
   "said.invoice.empty": "Invoice {invoice}: {field} is empty.",
   "said.invoice.no_currency": "Invoice {invoice}: {field} has no currency that Dataverse knows.",
-  "said.invoice.currency": "Invoice {invoice}: {field} is in {currency}, in which the programme does not earn.",
+  "said.invoice.currency": "Invoice {invoice}: {field} is in {currency}, which did not earn on its day.",
 
   "said.tier": "The tier is now {tier}.",
   "said.review": "Review: {done}.",
