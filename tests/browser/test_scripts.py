@@ -16,6 +16,7 @@ from connector.loyalty.codes import parse_code, transaction_code
 from connector.loyalty.ledger import State
 from connector.loyalty.program import Program, Tier, Window
 from connector.loyalty.tiers import held_by
+from connector.loyalty.versions import Published, Terms, tiers_in_force
 from tests.browser.conftest import PAGES
 
 TODAY = date(2026, 11, 21)
@@ -101,9 +102,8 @@ def test_codes_are_read_as_the_core_reads_them(page: Page, dice: random.Random) 
 
 
 def test_tiers_stand_where_the_core_says(page: Page, dice: random.Random) -> None:
-    windows = {Window.LIFETIME: 482100000, Window.ROLLING_MONTHS: 482100001, Window.CALENDAR_YEAR: 482100002}
     for _ in range(60):
-        window = dice.choice(list(windows))
+        window = dice.choice(list(Window))
         tier = Tier(
             "T", "Top", 1, minimum_tenure_months=dice.randint(0, 30), minimum_spend=dice.randint(0, 900),
             minimum_points=dice.randint(0, 900), window=window, window_months=dice.randint(1, 18),
@@ -115,21 +115,48 @@ def test_tiers_stand_where_the_core_says(page: Page, dice: random.Random) -> Non
             "earned": {month: dice.randint(0, 90) for month in months if dice.random() < 0.5},
             "since": since.isoformat(),
         }
-        program = Program("P", (), (Tier("B", "Base", 0), tier))
+        tiers = (Tier("B", "Base", 0), tier)
+        program = Program("P", (), tiers)
         core = held_by(program, State.from_json(json.dumps(raw), 1, ""), TODAY).code == "T"
-        rows = [
-            {"loy_code": "B", "loy_name": "Base", "loy_rank": 0},
-            {
-                "loy_code": "T", "loy_name": "Top", "loy_rank": 1, "loy_minimumtenuremonths": tier.minimum_tenure_months,
-                "loy_minimumspend": float(tier.minimum_spend), "loy_minimumpoints": tier.minimum_points,
-                "loy_spendwindow": windows[window], "loy_windowmonths": tier.window_months,
-            },
-        ]  # fmt: skip
+        versions = [{"loy_validfrom": None, "loy_terms": Terms((), tiers).to_json()}]
         standing: dict[str, Any] = page.evaluate(
-            "([rows, raw, today]) => Loyalty.standing(rows, Object.assign({ tier: 'B' }, raw), today)",
-            [rows, raw, TODAY.isoformat()],
+            "([rows, raw, today]) =>"
+            " Loyalty.standing(Loyalty.tiersInForce(rows, today), Object.assign({ tier: 'B' }, raw), today)",
+            [versions, raw, TODAY.isoformat()],
         )
         assert all(c["have"] >= c["need"] for c in standing["next"]["conditions"]) == core, (tier, raw)
+
+
+def test_tiers_are_those_in_force_whatever_was_published(page: Page, dice: random.Random) -> None:
+    def some_day() -> date:
+        return TODAY + timedelta(days=dice.randint(-3, 3))
+
+    def tiers() -> tuple[Tier, ...]:
+        return (
+            Tier("B", "Base", 0),
+            *(
+                Tier(code, dice.choice("xy"), rank, valid_from=dice.choice([date.min, some_day()]))
+                for rank, code in enumerate("XYZ", 1)
+                if dice.random() < 0.8
+            ),
+        )
+
+    differed = 0
+    for _ in range(150):
+        begins = [date.min, *sorted(some_day() for _ in range(dice.randint(0, 4)))]
+        versions = [Published(number, day, Terms((), tiers())) for number, day in enumerate(begins, 1)]
+        core = Program("P", (), (), tier_history=tiers_in_force(versions)).tiers_on(TODAY)
+        rows = [
+            {
+                "loy_validfrom": None if each.begins == date.min else each.begins.isoformat(),
+                "loy_terms": each.terms.to_json(),
+            }
+            for each in versions
+        ]
+        shown = page.evaluate("([rows, today]) => Loyalty.tiersInForce(rows, today)", [rows, TODAY.isoformat()])
+        assert shown == json.loads(Terms((), core).to_json())["tiers"], rows
+        differed += core != versions[-1].terms.tiers
+    assert differed > 30
 
 
 @pytest.mark.parametrize(

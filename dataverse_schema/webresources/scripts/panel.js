@@ -7,8 +7,7 @@
   const byId = dom.byId;
   const PAGE = 15;
   const TIER_ENTRY = 482100007;
-  const TIERS = "loy_tiers?$select=loy_name,loy_code,loy_rank,loy_multiplier,loy_minimumtenuremonths,loy_minimumspend,loy_minimumpoints," +
-    "loy_spendwindow,loy_windowmonths&$filter=loy_ProgramId/loy_programid eq ";
+  const VERSIONS = "loy_programversions?$select=loy_validfrom,loy_terms&$orderby=loy_version&$filter=_loy_programid_value eq ";
 
   const page = Loyalty.readPage(window.location.search);
   const format = new Loyalty.Format(page.culture, page.offset);
@@ -40,8 +39,8 @@
   async function renderTier() {
     const since = "loy_entries?$select=loy_occurredon,loy_tiercode&$filter=loy_MembershipId/loy_customerkey eq '" + page.customer.key +
       "' and loy_kind eq " + TIER_ENTRY + "&$orderby=loy_sequence desc&$top=1";
-    const answers = await Promise.all([Loyalty.webApi.read(TIERS + customer.programId), Loyalty.webApi.read(since)]);
-    const standing = Loyalty.standing(answers[0].value, customer.state, today());
+    const answers = await Promise.all([Loyalty.webApi.read(VERSIONS + customer.programId), Loyalty.webApi.read(since)]);
+    const standing = Loyalty.standing(Loyalty.tiersInForce(answers[0].value, today()), customer.state, today());
     const changed = answers[1].value[0];
     const start = changed ? changed.loy_occurredon : customer.state.since;
     if (!standing.current) {
