@@ -361,7 +361,11 @@ def test_many_threads_each_get_their_own_answers(service: Service, pool: ThreadP
             if failing:
                 assert found[0].headers["content-id"] == str(names.index(failing[0]) + 1)
 
-    for future in [pool.submit(customer, number) for number in range(40)]:
+    service.gate.clear()
+    futures = [pool.submit(customer, number) for number in range(40)]
+    until(lambda: group.waiting > 30)  # so that some share a batch, however fast the service is
+    service.gate.set()
+    for future in futures:
         future.result()
     assert max(map(len, service.batches)) <= 20
     assert len(service.batches) < 40 * 15
