@@ -91,6 +91,8 @@ def _backlogs(found: Lab, names: Sequence[str]) -> None:
     for row in _ROWS:
         floor = 0.0
         for name in names:
+            if row.rough and name.startswith("floor"):
+                continue  # without logic it never gets over an answer that was lost
             result = backlog(found, name, row)
             floor = result.rate if name == "floor" else floor
             _show(row, result, floor)
