@@ -13,8 +13,9 @@ from uuid import UUID
 from xml.etree.ElementTree import ParseError
 
 from .api import InstallError, Json, WebApi, text
+from .environment import label_text
 from .interface import Form, Interface, Role
-from .model import Model
+from .model import Languages, Model
 from .render.app import DEFAULT_ICON, site_map_text
 from .render.charts import dashboard_form, data_text, presentation_text
 from .render.forms import FormRenderer
@@ -25,6 +26,13 @@ from .tables import Action
 _DASHBOARD, _MAIN, _QUICK_VIEW = 0, 2, 6
 _ACTIVE = 1
 _DEPTHS = {"Basic": 1, "Local": 2, "Deep": 4, "Global": 8}
+# Entity set -> type and key of rows whose texts are translated one by one.
+_KINDS = {
+    "appactions": ("appaction", "appactionid"),
+    "savedqueries": ("savedquery", "savedqueryid"),
+    "savedqueryvisualizations": ("savedqueryvisualization", "savedqueryvisualizationid"),
+    "systemforms": ("systemform", "formid"),
+}
 # appaction: a button on the form of one table that calls JavaScript with the form.
 _ONE_TABLE, _ON_FORM, _JAVASCRIPT, _PASS_FORM = 1, 0, 2, '[{"type":5}]'
 
@@ -35,7 +43,7 @@ def plan_components(api: WebApi, model: Model, interface: Interface) -> Iterator
     yield from _variables(api, interface)
     for table in model.tables:
         for view in rendered_views(model, interface, table):
-            yield from _view(api, view)
+            yield from _view(api, model.languages, view)
     yield from _charts(api, model, interface)
     for form in interface.forms:
         if form.kind == "tab":
@@ -46,7 +54,27 @@ def plan_components(api: WebApi, model: Model, interface: Interface) -> Iterator
     for role in interface.roles:
         yield from _role(api, model, interface, role)
     yield from _app(api, model, interface)
-    yield from _commands(api, interface)
+    yield from _commands(api, model.languages, interface)
+
+
+def _translate(
+    api: WebApi, path: str, row_id: UUID | str, name: str, column: str, words: dict[int, str]
+) -> Iterator[Action]:
+    """`words` (LCID -> text) of a row's column, once the row is there; a language that is right already is not written."""
+    kind, key = _KINDS[path]
+    reference = f"@row={{'@odata.id':'{path}({row_id})'}}&@column={text(column)}"
+    call = "RetrieveLocLabels(EntityMoniker=@row,AttributeName=@column,IncludeUnpublished=true)"
+    present = (api.get(f"{call}?{reference}") or {}).get("Label")
+    missing = {lcid: word for lcid, word in words.items() if label_text(present, lcid) != word}
+    if missing:
+        body: Json = {
+            "EntityMoniker": {"@odata.type": f"Microsoft.Dynamics.CRM.{kind}", key: str(row_id)},
+            "AttributeName": column,
+            "Labels": [{"Label": word, "LanguageCode": lcid} for lcid, word in missing.items()],
+        }
+        yield Action(
+            f"Translate {kind} {name} ({', '.join(missing.values())})", lambda api: api.call("SetLocLabels", body)
+        )
 
 
 def _ensure(
@@ -139,13 +167,14 @@ def _variables(api: WebApi, interface: Interface) -> Iterator[Action]:
         )
 
 
-def _view(api: WebApi, view: RenderedView) -> Iterator[Action]:
+def _view(api: WebApi, languages: Languages, view: RenderedView) -> Iterator[Action]:
     wanted: Json = {"name": view.name, "fetchxml": view.fetch_text, "layoutxml": view.layout_text}
     fixed: Json = {"returnedtypecode": view.table, "querytype": view.query_type, "isdefault": view.default}
     title = f"{view.table}: {view.name}"
     if view.query_type == PUBLIC:
         row = wanted | fixed
         yield from _ensure(api, "view", "savedqueries", "savedqueryid", view.id, title, row)
+        yield from _translate(api, "savedqueries", view.id, title, "name", languages.translated(view.name))
         return
     # Dynamics makes one of these for each new table and wants exactly one: ours takes its place.
     found = api.rows(
@@ -170,6 +199,8 @@ def _charts(api: WebApi, model: Model, interface: Interface) -> Iterator[Action]
         }
         key = "savedqueryvisualizationid"
         yield from _ensure(api, "chart", "savedqueryvisualizations", key, chart.id, chart.name, wanted)
+        words = model.languages.translated(chart.name)
+        yield from _translate(api, "savedqueryvisualizations", chart.id, chart.name, "name", words)
 
 
 def _form(api: WebApi, model: Model, interface: Interface, form: Form) -> Iterator[Action]:
@@ -182,6 +213,7 @@ def _form(api: WebApi, model: Model, interface: Interface, form: Form) -> Iterat
     }
     title = f"{form.table}: {form.label}"
     yield from _ensure(api, "form", "systemforms", "formid", form.id, title, wanted)
+    yield from _translate(api, "systemforms", form.id, title, "name", model.languages.translated(form.label))
     if form.kind == "main":
         # The empty form that Dynamics makes for a new table would be shown first.
         for row in _main_forms(api, form.table):
@@ -348,7 +380,7 @@ def _fill_app(api: WebApi, interface: Interface) -> None:
     api.call("AddAppComponents", {"AppId": str(app.id), "Components": components})
 
 
-def _commands(api: WebApi, interface: Interface) -> Iterator[Action]:
+def _commands(api: WebApi, languages: Languages, interface: Interface) -> Iterator[Action]:
     """The modern form of the command: classic ribbons come only with an imported package."""
     command = interface.command
     library = next(resource for resource in interface.web_resources if resource.name == command.library)
@@ -368,10 +400,14 @@ def _commands(api: WebApi, interface: Interface) -> Iterator[Action]:
         }
         title = f"{command.label} on {table}"
         key = ("appactions", "appactionid", row_id)
-        if _find(api, *key, "uniquename", wanted) is None:
+        found = _find(api, *key, "uniquename", wanted)
+        if found is None:
             yield _create_command(table, {"appactionid": str(row_id)} | wanted, title)
         else:
             yield from _ensure(api, "command", *key, title, wanted, named_by="uniquename")
+        words = languages.translated(command.label)
+        command_id = found["appactionid"] if found else row_id
+        yield from _translate(api, "appactions", command_id, title, "buttonlabeltext", words)
 
 
 def _create_command(table: str, row: Json, title: str) -> Action:

@@ -11,6 +11,7 @@ from connector.dataverse import DataverseClient
 from .api import InstallError, Json, WebApi, explained, text
 from .application_user import plan_assignment
 from .components import plan_components
+from .environment import provisioned_languages
 from .eventing import Queue, plan_events
 from .importing import import_solution, older
 from .interface import Interface
@@ -75,6 +76,7 @@ class Plan:
 
 def plan(client: DataverseClient, api: WebApi, model: Model, choices: Choices) -> Plan:
     """All that is missing or different, in the order in which it must be done. Reads only."""
+    model = model.only(provisioned_languages(api))
     solution = read_solution(api, model)
     managed = choices.package is not None or bool(solution and solution["ismanaged"])
     if choices.package and solution and not solution["ismanaged"]:

@@ -47,6 +47,12 @@ def key_states(api: WebApi, logical_name: str) -> dict[str, str]:
     return {row["SchemaName"].lower(): row["EntityKeyIndexStatus"] for row in rows}
 
 
+def provisioned_languages(api: WebApi) -> list[int]:
+    """The languages (LCID) that are switched on in the environment."""
+    answer = api.get("RetrieveProvisionedLanguages") or {}
+    return [int(lcid) for lcid in answer.get("RetrieveProvisionedLanguages", [])]
+
+
 def label_text(label: Any, language: int) -> str:
     """The text of a Label in `language`, or ''."""
     for localized in (label or {}).get("LocalizedLabels") or []:

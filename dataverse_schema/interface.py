@@ -195,18 +195,8 @@ class Variable(Source):
         return {"String": 100000000, "Number": 100000001, "Boolean": 100000002, "JSON": 100000003}[self.type]
 
 
-class Words(Source):
-    """A label and its tooltip in one language."""
-
-    label: str
-    tooltip: str
-
-
 class Command(Source):
-    """A button on the forms of `tables` that calls `function` of the script `library`.
-
-    `translations` by language (LCID): the package carries them, and a language that an environment lacks is left out by it.
-    """
+    """A button on the forms of `tables` that calls `function` of the script `library`."""
 
     name: str
     label: str
@@ -216,7 +206,6 @@ class Command(Source):
     library: str
     icon: str
     privilege_table: str
-    translations: Mapping[int, Words] = Field(default_factory=dict)
 
     def action_id(self, table: str) -> UUID:
         return component_id("appaction", f"{self.name}/{table}")

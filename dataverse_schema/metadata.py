@@ -9,19 +9,22 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
-from .model import Column, Key, Relationship, Table
+from .model import Column, Key, Languages, Relationship, Table
 
 _CRM = "Microsoft.Dynamics.CRM"
 Body = dict[str, Any]
 
 
-def label(text: str, language: int) -> Body:
-    """`text` as a Label in one language."""
-    localized = {"@odata.type": f"{_CRM}.LocalizedLabel", "Label": text, "LanguageCode": language}
-    return {"@odata.type": f"{_CRM}.Label", "LocalizedLabels": [localized]}
+def label(text: str, languages: Languages) -> Body:
+    """`text` as a Label in every language."""
+    localized = [
+        {"@odata.type": f"{_CRM}.LocalizedLabel", "Label": word, "LanguageCode": lcid}
+        for lcid, word in languages.of(text).items()
+    ]
+    return {"@odata.type": f"{_CRM}.Label", "LocalizedLabels": localized}
 
 
-def table_body(table: Table, language: int) -> Body:
+def table_body(table: Table, languages: Languages) -> Body:
     """A table with its primary name column; the other columns follow one by one."""
     assert table.primary_name is not None, "standard tables are not created"
     primary = table.primary_name
@@ -29,7 +32,7 @@ def table_body(table: Table, language: int) -> Body:
         "@odata.type": f"{_CRM}.EntityMetadata",
         "SchemaName": table.schema_name,
         "EntitySetName": table.entity_set,
-        **_table_texts(table, language),
+        **_table_texts(table, languages),
         "OwnershipType": table.ownership,
         "IsActivity": False,
         "HasActivities": False,
@@ -40,8 +43,8 @@ def table_body(table: Table, language: int) -> Body:
             {
                 "@odata.type": f"{_CRM}.StringAttributeMetadata",
                 "SchemaName": primary.schema_name,
-                "DisplayName": label(primary.display, language),
-                "Description": label("", language),
+                "DisplayName": label(primary.display, languages),
+                "Description": label("", languages),
                 "AttributeType": "String",
                 "AttributeTypeName": {"Value": "StringType"},
                 "IsPrimaryName": True,
@@ -53,37 +56,37 @@ def table_body(table: Table, language: int) -> Body:
     }
 
 
-def _table_texts(table: Table, language: int) -> Body:
+def _table_texts(table: Table, languages: Languages) -> Body:
     return {
-        "DisplayName": label(table.display, language),
-        "DisplayCollectionName": label(table.plural, language),
-        "Description": label(table.description, language),
+        "DisplayName": label(table.display, languages),
+        "DisplayCollectionName": label(table.plural, languages),
+        "Description": label(table.description, languages),
     }
 
 
-def column_body(column: Column, audit: bool, language: int) -> Body:
+def column_body(column: Column, audit: bool, languages: Languages) -> Body:
     """A column that is not a lookup; lookups are made by their relationship."""
     assert not column.is_lookup, "lookups are made by their relationship"
     return {
         "@odata.type": f"{_CRM}.{column.type}AttributeMetadata",
-        **_column_common(column, language),
+        **_column_common(column, languages),
         "AttributeType": column.type,
         "AttributeTypeName": {"Value": f"{column.type}Type"},
         "IsAuditEnabled": {"Value": audit},
-        **_column_tail(column, language),
+        **_column_tail(column, languages),
     }
 
 
-def _column_common(column: Column, language: int) -> Body:
+def _column_common(column: Column, languages: Languages) -> Body:
     return {
         "SchemaName": column.schema_name,
-        "DisplayName": label(column.display, language),
-        "Description": label(column.description, language),
+        "DisplayName": label(column.display, languages),
+        "Description": label(column.description, languages),
         "RequiredLevel": {"Value": "ApplicationRequired" if column.required else "None"},
     }
 
 
-def _column_tail(column: Column, language: int) -> Body:
+def _column_tail(column: Column, languages: Languages) -> Body:
     match column.type:
         case "String":
             return {"FormatName": {"Value": "Text"}, "MaxLength": column.max_length}
@@ -94,7 +97,7 @@ def _column_tail(column: Column, language: int) -> Body:
         case "Decimal":
             return {"Precision": column.precision, "MinValue": column.minimum, "MaxValue": column.maximum}
         case "Boolean":
-            return {"DefaultValue": bool(column.default), "OptionSet": _yes_no(language)}
+            return {"DefaultValue": bool(column.default), "OptionSet": _yes_no(languages)}
         case "DateTime":
             form = "DateOnly" if column.behavior == "DateOnly" else "DateAndTime"
             return {"Format": form, "DateTimeBehavior": {"Value": column.behavior}}
@@ -106,47 +109,47 @@ def _column_tail(column: Column, language: int) -> Body:
                     "@odata.type": f"{_CRM}.OptionSetMetadata",
                     "IsGlobal": False,
                     "OptionSetType": "Picklist",
-                    "Options": [_option(value, text, language) for value, text in column.options],
+                    "Options": [_option(value, text, languages) for value, text in column.options],
                 },
             }
     raise AssertionError(column.type)
 
 
-def _yes_no(language: int) -> Body:
+def _yes_no(languages: Languages) -> Body:
     return {
         "@odata.type": f"{_CRM}.BooleanOptionSetMetadata",
         "OptionSetType": "Boolean",
-        "TrueOption": _option(1, "Yes", language),
-        "FalseOption": _option(0, "No", language),
+        "TrueOption": _option(1, "Yes", languages),
+        "FalseOption": _option(0, "No", languages),
     }
 
 
-def _option(value: int, text: str, language: int) -> Body:
-    return {"Value": value, "Label": label(text, language)}
+def _option(value: int, text: str, languages: Languages) -> Body:
+    return {"Value": value, "Label": label(text, languages)}
 
 
-def lookup_body(relationship: Relationship, language: int) -> Body:
+def lookup_body(relationship: Relationship, languages: Languages) -> Body:
     """A 1:N relationship together with its lookup column (`POST RelationshipDefinitions`)."""
     return {
         "@odata.type": f"{_CRM}.OneToManyRelationshipMetadata",
         **_relationship(relationship),
         "Lookup": {
             "@odata.type": f"{_CRM}.LookupAttributeMetadata",
-            **_column_common(relationship.column, language),
+            **_column_common(relationship.column, languages),
             "AttributeType": "Lookup",
             "AttributeTypeName": {"Value": "LookupType"},
         },
     }
 
 
-def customer_body(relationships: Iterable[Relationship], language: int) -> Body:
+def customer_body(relationships: Iterable[Relationship], languages: Languages) -> Body:
     """A lookup to account or contact (`POST CreateCustomerRelationships`)."""
     ends = list(relationships)
     return {
         "OneToManyRelationships": [_relationship(end) for end in ends],
         "Lookup": {
             "@odata.type": f"{_CRM}.ComplexLookupAttributeMetadata",
-            **_column_common(ends[0].column, language),
+            **_column_common(ends[0].column, languages),
             "AttributeType": "Lookup",
             "AttributeTypeName": {"Value": "LookupType"},
         },
@@ -171,10 +174,10 @@ def _relationship(relationship: Relationship) -> Body:
     }
 
 
-def key_body(key: Key, language: int) -> Body:
+def key_body(key: Key, languages: Languages) -> Body:
     return {
         "SchemaName": key.schema_name,
-        "DisplayName": label(key.display, language),
+        "DisplayName": label(key.display, languages),
         "KeyAttributes": list(key.columns),
     }
 

@@ -7,7 +7,8 @@ lower case. Everything that can be derived (sets, navigation properties, ids) is
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
@@ -281,12 +282,43 @@ class Solution(Source):
         return options
 
 
+@dataclass(frozen=True)
+class Languages:
+    """`base`: the LCID of the language that the source is written in. `words`: LCID -> text of the source -> its translation."""
+
+    base: int
+    words: Mapping[int, Mapping[str, str]]
+
+    @property
+    def spoken(self) -> tuple[int, ...]:
+        return (self.base, *self.words)
+
+    def of(self, text: str) -> dict[int, str]:
+        """LCID -> text, the base first. A language without this text is left out: Dynamics then shows the base."""
+        return {self.base: text} | self.translated(text)
+
+    def translated(self, text: str) -> dict[int, str]:
+        """The same without the base."""
+        return {lcid: words[text] for lcid, words in self.words.items() if text in words}
+
+
 class Model(Source):
     """Everything that is installed. `tables` is in the order in which they can be created: targets first."""
 
     solution: Solution
     tables: tuple[Table, ...]
     steps: tuple[Step, ...]
+    translations: Mapping[int, Mapping[str, str]] = Field(default_factory=dict)
+
+    @property
+    def languages(self) -> Languages:
+        return Languages(self.solution.language, self.translations)
+
+    def only(self, provisioned: Iterable[int]) -> Model:
+        """Without the languages that an environment lacks: it refuses labels in them."""
+        kept = set(provisioned)
+        found = {lcid: words for lcid, words in self.translations.items() if lcid in kept}
+        return self.model_copy(update={"translations": found})
 
     @cached_property
     def by_name(self) -> dict[str, Table]:
@@ -329,7 +361,12 @@ def load(source: Path = SOURCE) -> Model:
     tables = [validated(Table, {"logical_name": f.stem} | read_toml(f), f"tables/{f.name}") for f in files]
     raw_steps = read_toml(source / "steps.toml").get("steps", [])
     steps = [validated(Step, raw, f"steps.toml: step {number}") for number, raw in enumerate(raw_steps, 1)]
-    model = Model(solution=solution, tables=tuple(_targets_first(tables)), steps=tuple(steps))
+    model = Model(
+        solution=solution,
+        tables=tuple(_targets_first(tables)),
+        steps=tuple(steps),
+        translations={int(path.stem): read_toml(path) for path in sorted((source / "translations").glob("*.toml"))},
+    )
     _check_across(model)
     return model
 

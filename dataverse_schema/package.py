@@ -14,14 +14,14 @@ from uuid import UUID
 from xml.etree.ElementTree import indent, tostring
 
 from .interface import Form, Interface, WebResource
-from .model import Model, Table
+from .model import Languages, Model, Table
 from .render.app import app_module, app_site_map, names
 from .render.charts import dashboard_form, data_description, presentation
 from .render.forms import FormRenderer
 from .render.ribbon import ribbon
 from .render.tables import entity_info, relationships, schema_name
 from .render.views import QUICK_FIND, RenderedView, rendered_views
-from .render.xml import Element, braces, el, leaf
+from .render.xml import Element, braces, el, leaf, texts
 
 _VERSION = "1.0.0.0"
 # The platform whose export format this follows.
@@ -70,14 +70,12 @@ def _members(model: Model, interface: Interface, managed: bool) -> Iterator[tupl
         yield _file_name(resource), resource.path.read_bytes()
     for variable in interface.variables:
         folder = f"environmentvariabledefinitions/{variable.schema_name}"
-        text = el("label", {"description": variable.display, "languagecode": str(model.solution.language)})
-        about = el("label", {"description": variable.description, "languagecode": str(model.solution.language)})
         definition = el(
             "environmentvariabledefinition",
             {"schemaname": variable.schema_name},
             leaf("defaultvalue", variable.default),
-            el("description", {"default": variable.description}, about),
-            el("displayname", {"default": variable.display}, text),
+            _described("description", variable.description, model.languages),
+            _described("displayname", variable.display, model.languages),
             leaf("introducedversion", _VERSION),
             leaf("iscustomizable", True),
             leaf("isrequired", False),
@@ -85,6 +83,12 @@ def _members(model: Model, interface: Interface, managed: bool) -> Iterator[tupl
             leaf("type", variable.type_code),
         )
         yield f"{folder}/environmentvariabledefinition.xml", _document(definition)
+
+
+def _described(tag: str, text: str, languages: Languages) -> Element:
+    element = texts(tag, "label", text, languages)
+    element.set("default", text)
+    return element
 
 
 def _document(root: Element) -> bytes:
@@ -109,13 +113,13 @@ def _file_name(resource: WebResource) -> str:
 
 
 def _manifest(model: Model, interface: Interface, managed: bool) -> Element:
-    solution, language = model.solution, model.solution.language
+    solution, languages = model.solution, model.languages
     nothing = {"xsi:nil": "true"}
     publisher = el(
         "Publisher",
         None,
         leaf("UniqueName", solution.publisher.unique_name),
-        names(solution.publisher.display, language),
+        names(solution.publisher.display, languages),
         el("Descriptions"),
         el("EMailAddress", nothing),
         el("SupportingWebsiteUrl", nothing),
@@ -127,19 +131,15 @@ def _manifest(model: Model, interface: Interface, managed: bool) -> Element:
         "SolutionManifest",
         None,
         leaf("UniqueName", solution.unique_name),
-        names(solution.display, language),
-        el(
-            "Descriptions",
-            None,
-            el("Description", {"description": solution.description, "languagecode": str(language)}),
-        ),
+        names(solution.display, languages),
+        texts("Descriptions", "Description", solution.description, languages),
         leaf("Version", solution.version),
         leaf("Managed", managed),
         publisher,
         el("RootComponents", None, *_root_components(model, interface)),
         el("MissingDependencies"),
     )
-    return el("ImportExportXml", _PLATFORM | {"languagecode": str(language), "xmlns:xsi": _XSI}, manifest)
+    return el("ImportExportXml", _PLATFORM | {"languagecode": str(languages.base), "xmlns:xsi": _XSI}, manifest)
 
 
 def _address(number: int) -> Element:
@@ -200,7 +200,7 @@ def _root(kind: int, behavior: int, **identity: str) -> Element:
 
 def customizations(model: Model, interface: Interface, *, managed: bool) -> Element:
     """`customizations.xml`; the order of the parts is prescribed."""
-    language = model.solution.language
+    languages = model.languages
     return el(
         "ImportExportXml",
         {"xmlns:xsi": _XSI},
@@ -214,13 +214,13 @@ def customizations(model: Model, interface: Interface, *, managed: bool) -> Elem
         el("OrganizationSettings"),
         el("optionsets"),
         el("Dashboards", None, _dashboard(model, interface)),
-        el("WebResources", None, *(_web_resource(resource, language) for resource in interface.web_resources)),
+        el("WebResources", None, *(_web_resource(resource, languages.base) for resource in interface.web_resources)),
         el("CustomControls"),
         el("SolutionPluginAssemblies"),
         el("AppModuleSiteMaps", None, app_site_map(model, interface)),
         el("AppModules", None, app_module(model, interface)),
         el("EntityDataProviders"),
-        el("Languages", None, leaf("Language", language)),
+        el("Languages", None, *(leaf("Language", lcid) for lcid in languages.spoken)),
     )
 
 
@@ -238,14 +238,14 @@ def _entity(model: Model, interface: Interface, table: Table, managed: bool) -> 
     forms = list(_forms(model, interface, table, managed))
     if forms:
         entity.append(el("FormXml", None, *forms))
-    views = [_view(view, model.solution.language) for view in rendered_views(model, interface, table)]
+    views = [_view(view, model.languages) for view in rendered_views(model, interface, table)]
     if views:
         entity.append(el("SavedQueries", None, el("savedqueries", None, *views)))
     charts = list(_charts(model, interface, table))
     if charts:
         entity.append(el("Visualizations", None, *charts))
     if table.logical_name in interface.command.tables:
-        entity.append(ribbon(interface.command, table.logical_name, model.solution.language))
+        entity.append(ribbon(interface.command, table.logical_name, model.languages))
     return entity
 
 
@@ -273,7 +273,7 @@ def _system_form(model: Model, interface: Interface, form: Form) -> Element:
         FormRenderer(model, interface, form).form_element(),
         leaf("IsCustomizable", True),
         leaf("CanBeDeleted", True),
-        names(form.label, model.solution.language),
+        names(form.label, model.languages),
     )
 
 
@@ -291,11 +291,11 @@ def _form_difference(model: Model, interface: Interface, form: Form) -> Element:
         None,
         leaf("formid", braces(STANDARD_FORMS[form.table])),
         el("form", None, el("tabs", None, tab)),
-        names(form.label, model.solution.language),
+        names(form.label, model.languages),
     )
 
 
-def _view(view: RenderedView, language: int) -> Element:
+def _view(view: RenderedView, languages: Languages) -> Element:
     return el(
         "savedquery",
         None,
@@ -309,7 +309,7 @@ def _view(view: RenderedView, language: int) -> Element:
         leaf("querytype", view.query_type),
         el("fetchxml", None, view.fetch),
         leaf("IntroducedVersion", _VERSION),
-        names(view.name, language),
+        names(view.name, languages),
     )
 
 
@@ -326,7 +326,7 @@ def _charts(model: Model, interface: Interface, table: Table) -> Iterator[Elemen
                 leaf("IsCustomizable", True),
                 leaf("CanBeDeleted", True),
                 leaf("IntroducedVersion", _VERSION),
-                names(chart.name, model.solution.language),
+                names(chart.name, model.languages),
             )
 
 
@@ -351,7 +351,7 @@ def _dashboard(model: Model, interface: Interface) -> Element:
         "Dashboard",
         None,
         leaf("FormId", braces(board.id)),
-        names(board.name, model.solution.language),
+        names(board.name, model.languages),
         leaf("IsCustomizable", True),
         leaf("IsDefault", False),
         leaf("CanBeDeleted", True),

@@ -15,7 +15,7 @@ from typing import Any
 from . import metadata
 from .api import InstallError, Json, WebApi, text
 from .environment import PresentTable, key_states, label_text, read_table
-from .model import Column, Key, Model, Relationship, Table
+from .model import Column, Key, Languages, Model, Relationship, Table
 
 KEY_DEADLINE = 1800.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
@@ -30,20 +30,20 @@ class Action:
 
 
 def plan_tables(api: WebApi, model: Model) -> Iterator[Action]:
-    language = model.solution.language
+    languages = model.languages
     present = {table.logical_name: read_table(api, table.logical_name) for table in model.tables}
     for option in model.solution.options:
         if option.table not in present:
             present[option.table] = read_table(api, option.table)
     for table in model.own_tables:
         if present[table.logical_name] is None:
-            yield _create_table(table, language)
+            yield _create_table(table, languages)
     for table in model.tables:
-        yield from _plan_columns(table, _expected(table, present), language)
+        yield from _plan_columns(table, _expected(table, present), languages)
     for table in model.tables:
         yield from _plan_lookups(table, _expected(table, present), model)
     for table in model.tables:
-        yield from _plan_keys(table, _expected(table, present), language)
+        yield from _plan_keys(table, _expected(table, present), languages)
     yield from _plan_options(model, present)
 
 
@@ -102,28 +102,28 @@ def _path(table: Table, tail: str = "") -> str:
     return f"EntityDefinitions(LogicalName={text(table.logical_name)}){tail}"
 
 
-def _create_table(table: Table, language: int) -> Action:
-    body = metadata.table_body(table, language)
+def _create_table(table: Table, languages: Languages) -> Action:
+    body = metadata.table_body(table, languages)
     return Action(f"Create table {table.logical_name}", lambda api: api.create("EntityDefinitions", body))
 
 
-def _plan_columns(table: Table, present: PresentTable, language: int) -> Iterator[Action]:
+def _plan_columns(table: Table, present: PresentTable, languages: Languages) -> Iterator[Action]:
     if present.definition and not table.extends:
-        yield from _plan_table_update(table, present.definition, language)
+        yield from _plan_table_update(table, present.definition, languages)
     for column in table.columns:
         if column.is_lookup:
             continue
         found = present.columns.get(column.logical_name)
         if found is None:
-            yield _create_column(table, column, language)
+            yield _create_column(table, column, languages)
             continue
         _same_type(table, column, found)
-        yield from _plan_column_update(table, column, found, language)
-        yield from _plan_choice_update(table, column, present.options.get(column.logical_name, {}), language)
+        yield from _plan_column_update(table, column, found, languages)
+        yield from _plan_choice_update(table, column, present.options.get(column.logical_name, {}), languages)
 
 
-def _create_column(table: Table, column: Column, language: int) -> Action:
-    body = metadata.column_body(column, table.audit, language)
+def _create_column(table: Table, column: Column, languages: Languages) -> Action:
+    body = metadata.column_body(column, table.audit, languages)
     title = f"Create column {table.logical_name}.{column.logical_name} ({column.type})"
     return Action(title, lambda api: api.create(_path(table, "/Attributes"), body))
 
@@ -137,31 +137,31 @@ def _same_type(table: Table, column: Column, found: Json) -> None:
         )
 
 
-def _plan_table_update(table: Table, found: Json, language: int) -> Iterator[Action]:
+def _plan_table_update(table: Table, found: Json, languages: Languages) -> Iterator[Action]:
     if found.get("OwnershipType") not in (None, table.ownership):
         raise InstallError(
             f"Table {table.logical_name} exists already and is {found['OwnershipType']}; the connector needs "
             f"{table.ownership}, and Dataverse cannot change that. Remove the table, then run this command again."
         )
     wanted: Json = {
-        "DisplayName": metadata.label(table.display, language),
-        "DisplayCollectionName": metadata.label(table.plural, language),
-        "Description": metadata.label(table.description, language),
+        "DisplayName": metadata.label(table.display, languages),
+        "DisplayCollectionName": metadata.label(table.plural, languages),
+        "Description": metadata.label(table.description, languages),
     }
     if table.change_tracking:
         # Dataverse can switch it on and never off again.
         wanted["ChangeTrackingEnabled"] = True
-    changed = {name: value for name, value in wanted.items() if _differs(found.get(name), value, language)}
+    changed = {name: value for name, value in wanted.items() if _differs(found.get(name), value)}
     if changed:
         title = f"Update table {table.logical_name} ({', '.join(changed)})"
         yield Action(title, lambda api: api.replace(_path(table), found | changed))
 
 
-def _plan_column_update(table: Table, column: Column, found: Json, language: int) -> Iterator[Action]:
-    wanted = metadata.column_body(column, table.audit, language)
+def _plan_column_update(table: Table, column: Column, found: Json, languages: Languages) -> Iterator[Action]:
+    wanted = metadata.column_body(column, table.audit, languages)
     changed: Json = {}
     for name in ("DisplayName", "Description"):
-        if _differs(found.get(name), wanted[name], language):
+        if _differs(found.get(name), wanted[name]):
             changed[name] = wanted[name]
     if (found.get("RequiredLevel") or {}).get("Value", "None") != wanted["RequiredLevel"]["Value"]:
         changed["RequiredLevel"] = wanted["RequiredLevel"]
@@ -176,31 +176,35 @@ def _plan_column_update(table: Table, column: Column, found: Json, language: int
         yield Action(title, lambda api: api.replace(path, found | changed))
 
 
-def _differs(found: Any, wanted: Any, language: int) -> bool:
+def _differs(found: Any, wanted: Any) -> bool:
     if isinstance(wanted, dict):
-        return label_text(found, language) != label_text(wanted, language)
+        return any(label_text(found, lcid) != label_text(wanted, lcid) for lcid in _spoken(wanted))
     return bool(found) != bool(wanted)
+
+
+def _spoken(label: Json) -> list[int]:
+    return [int(localized["LanguageCode"]) for localized in label["LocalizedLabels"]]
 
 
 def _number(value: Any) -> Any:
     return metadata.number(value)
 
 
-def _plan_choice_update(table: Table, column: Column, found: dict[int, str], language: int) -> Iterator[Action]:
+def _plan_choice_update(table: Table, column: Column, found: dict[int, str], languages: Languages) -> Iterator[Action]:
     for value, words in column.options:
         if value not in found:
-            yield _insert_option(table.logical_name, column.logical_name, value, words, language)
+            yield _insert_option(table.logical_name, column.logical_name, value, words, languages)
         elif found[value] != words:
-            yield _rename_option(table.logical_name, column.logical_name, value, words, language)
+            yield _rename_option(table.logical_name, column.logical_name, value, words, languages)
 
 
 def _plan_lookups(table: Table, present: PresentTable, model: Model) -> Iterator[Action]:
-    language = model.solution.language
+    languages = model.languages
     for _, group in groupby(model.relationships(table), key=lambda end: end.column.logical_name):
         ends = list(group)
         found = present.columns.get(ends[0].column.logical_name)
         if found is None:
-            yield _create_lookup(ends, language)
+            yield _create_lookup(ends, languages)
             continue
         _same_type(table, ends[0].column, found)
         for end in ends:
@@ -211,24 +215,24 @@ def _plan_lookups(table: Table, present: PresentTable, model: Model) -> Iterator
                 )
 
 
-def _create_lookup(ends: list[Relationship], language: int) -> Action:
+def _create_lookup(ends: list[Relationship], languages: Languages) -> Action:
     first = ends[0]
     title = f"Create lookup {first.table}.{first.column.logical_name} to {' or '.join(end.target for end in ends)}"
     if first.column.type == "Customer":
-        customer = metadata.customer_body(ends, language)
+        customer = metadata.customer_body(ends, languages)
         return Action(title, lambda api: api.call("CreateCustomerRelationships", customer))
-    body = metadata.lookup_body(first, language)
+    body = metadata.lookup_body(first, languages)
     return Action(title, lambda api: api.create("RelationshipDefinitions", body))
 
 
-def _plan_keys(table: Table, present: PresentTable, language: int) -> Iterator[Action]:
+def _plan_keys(table: Table, present: PresentTable, languages: Languages) -> Iterator[Action]:
     for key in table.keys:
         if key.logical_name not in present.keys:
-            yield _create_key(table, key, language)
+            yield _create_key(table, key, languages)
 
 
-def _create_key(table: Table, key: Key, language: int) -> Action:
-    body = metadata.key_body(key, language)
+def _create_key(table: Table, key: Key, languages: Languages) -> Action:
+    body = metadata.key_body(key, languages)
     title = f"Create key {key.schema_name} of {table.logical_name} ({', '.join(key.columns)})"
     return Action(title, lambda api: api.create(_path(table, "/Keys"), body))
 
@@ -241,20 +245,20 @@ def _plan_options(model: Model, present: dict[str, PresentTable | None]) -> Iter
         if found is None:
             raise InstallError(f"Choice {option.table}.{option.column} does not exist in this environment.")
         if option.value not in found:
-            yield _insert_option(option.table, option.column, option.value, option.label, model.solution.language)
+            yield _insert_option(option.table, option.column, option.value, option.label, model.languages)
 
 
-def _option(table: str, column: str, value: int, words: str, language: int) -> Json:
+def _option(table: str, column: str, value: int, words: str, languages: Languages) -> Json:
     return {
         "EntityLogicalName": table,
         "AttributeLogicalName": column,
         "Value": value,
-        "Label": metadata.label(words, language),
+        "Label": metadata.label(words, languages),
     }
 
 
-def _insert_option(table: str, column: str, value: int, words: str, language: int) -> Action:
-    body = _option(table, column, value, words, language)
+def _insert_option(table: str, column: str, value: int, words: str, languages: Languages) -> Action:
+    body = _option(table, column, value, words, languages)
 
     def run(api: WebApi) -> None:
         api.call("InsertOptionValue", body | ({"SolutionUniqueName": api.solution} if api.solution else {}))
@@ -262,7 +266,7 @@ def _insert_option(table: str, column: str, value: int, words: str, language: in
     return Action(f"Add option {words} ({value}) to {table}.{column}", run)
 
 
-def _rename_option(table: str, column: str, value: int, words: str, language: int) -> Action:
-    body = _option(table, column, value, words, language) | {"MergeLabels": True}
+def _rename_option(table: str, column: str, value: int, words: str, languages: Languages) -> Action:
+    body = _option(table, column, value, words, languages) | {"MergeLabels": True}
     title = f"Rename option {value} of {table}.{column} to {words}"
     return Action(title, lambda api: api.call("UpdateOptionValue", body))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..interface import Area, Group, Interface
-from ..model import Model
-from .xml import Element, braces, el, leaf, to_text
+from ..model import Languages, Model
+from .xml import Element, braces, el, leaf, texts, to_text
 
 # The icon that Dynamics gives an app without one; the same id in every environment.
 DEFAULT_ICON = "953b9fac-1e5e-e611-80d6-00155ded156f"
@@ -12,8 +12,8 @@ TABLE, ROLE, DASHBOARD, SITE_MAP = 1, 20, 60, 62
 
 
 def site_map(model: Model, interface: Interface) -> Element:
-    language = model.solution.language
-    return el("SiteMap", None, *(_area(interface, area, language) for area in interface.app.areas))
+    languages = model.languages
+    return el("SiteMap", None, *(_area(interface, area, languages) for area in interface.app.areas))
 
 
 def site_map_text(model: Model, interface: Interface) -> str:
@@ -21,7 +21,7 @@ def site_map_text(model: Model, interface: Interface) -> str:
 
 
 def app_module(model: Model, interface: Interface) -> Element:
-    app, language = interface.app, model.solution.language
+    app, languages = interface.app, model.languages
     components = [el("AppModuleComponent", {"type": str(TABLE), "schemaName": table}) for table in app.tables]
     components.append(el("AppModuleComponent", {"type": str(DASHBOARD), "id": braces(interface.dashboard.id)}))
     components.append(el("AppModuleComponent", {"type": str(SITE_MAP), "schemaName": app.unique_name}))
@@ -39,8 +39,8 @@ def app_module(model: Model, interface: Interface) -> Element:
         leaf("NavigationType", 0),
         el("AppModuleComponents", None, *components),
         el("AppModuleRoleMaps", None, *roles),
-        names(app.name, language),
-        el("Descriptions", None, leaf_text("Description", app.description, language)),
+        names(app.name, languages),
+        texts("Descriptions", "Description", app.description, languages),
     )
 
 
@@ -50,36 +50,33 @@ def app_site_map(model: Model, interface: Interface) -> Element:
         None,
         leaf("SiteMapUniqueName", interface.app.unique_name),
         site_map(model, interface),
-        names(interface.app.name, model.solution.language),
+        names(interface.app.name, model.languages),
     )
 
 
-def names(text: str, language: int) -> Element:
-    return el("LocalizedNames", None, leaf_text("LocalizedName", text, language))
+def names(text: str, languages: Languages) -> Element:
+    return texts("LocalizedNames", "LocalizedName", text, languages)
 
 
-def leaf_text(tag: str, text: str, language: int) -> Element:
-    return el(tag, {"description": text, "languagecode": str(language)})
+def _area(interface: Interface, area: Area, languages: Languages) -> Element:
+    groups = [_group(interface, area, group, languages) for group in area.groups]
+    return el("Area", {"Id": f"loy_{area.name}", "ShowGroups": "true"}, _titles(area.name, languages), *groups)
 
 
-def _area(interface: Interface, area: Area, language: int) -> Element:
-    groups = [_group(interface, area, group, language) for group in area.groups]
-    return el("Area", {"Id": f"loy_{area.name}", "ShowGroups": "true"}, _titles(area.name, language), *groups)
-
-
-def _group(interface: Interface, area: Area, group: Group, language: int) -> Element:
+def _group(interface: Interface, area: Area, group: Group, languages: Languages) -> Element:
     entries = []
     if group.dashboard:
         board = interface.dashboard
         place = {"Url": "/workplace/home_dashboards.aspx", "DefaultDashboard": str(board.id)}
-        entries.append(el("SubArea", {"Id": "loy_dashboard"} | place, _titles(board.name, language)))
+        entries.append(el("SubArea", {"Id": "loy_dashboard"} | place, _titles(board.name, languages)))
     for page in group.pages:
         place = {"Id": f"loy_{page.title.replace(' ', '')}", "Url": f"$webresource:{page.resource}"}
         privilege = el("Privilege", {"Entity": page.table, "Privilege": "Read"})
-        entries.append(el("SubArea", place, _titles(page.title, language), privilege))
+        entries.append(el("SubArea", place, _titles(page.title, languages), privilege))
     entries += [el("SubArea", {"Id": f"loy_{area.name}_{table}", "Entity": table}) for table in group.tables]
-    return el("Group", {"Id": f"loy_{area.name}_{group.name}"}, _titles(group.name, language), *entries)
+    return el("Group", {"Id": f"loy_{area.name}_{group.name}"}, _titles(group.name, languages), *entries)
 
 
-def _titles(text: str, language: int) -> Element:
-    return el("Titles", None, el("Title", {"LCID": str(language), "Title": text}))
+def _titles(text: str, languages: Languages) -> Element:
+    titles = [el("Title", {"LCID": str(lcid), "Title": word}) for lcid, word in languages.of(text).items()]
+    return el("Titles", None, *titles)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..interface import Chart, Interface, Tile
-from ..model import Model, component_id
+from ..model import Languages, Model, component_id
 from .forms import labels, subgrid_control
 from .xml import Element, braces, el, to_text
 
@@ -39,9 +39,9 @@ def presentation_text(chart: Chart) -> str:
 
 def dashboard_form(model: Model, interface: Interface) -> Element:
     """Two tiles a row."""
-    language = model.solution.language
+    languages = model.languages
     tiles = interface.dashboard.tiles
-    cells = [_tile(interface, tile, language) for tile in tiles]
+    cells = [_tile(interface, tile, languages) for tile in tiles]
     sections = []
     for start in range(0, len(cells), 2):
         pair = cells[start : start + 2]
@@ -57,26 +57,26 @@ def dashboard_form(model: Model, interface: Interface) -> Element:
                     "columns": "11",
                     "IsUserDefined": "0",
                 },
-                labels("", language),
+                labels("", languages),
                 el("rows", None, *rows),
             )
         )
     tab = el(
         "tab",
         {"name": "tab", "id": _id("tab"), "IsUserDefined": "0", "showlabel": "false", "verticallayout": "true"},
-        labels("", language),
+        labels("", languages),
         el("columns", None, el("column", {"width": "100%"}, el("sections", None, *sections))),
     )
     return el("form", None, el("tabs", None, tab))
 
 
-def _tile(interface: Interface, tile: Tile, language: int) -> Element:
+def _tile(interface: Interface, tile: Tile, languages: Languages) -> Element:
     chart = interface.chart(tile.table, tile.chart).id if tile.chart else None
     name = tile.label.lower().replace(" ", "_")
     return el(
         "cell",
         {"id": _id(f"cell/{tile.label}"), "showlabel": "true", "rowspan": "10", "colspan": "1"},
-        labels(tile.label, language),
+        labels(tile.label, languages),
         subgrid_control(f"tile_{name}", tile.table, interface.view(tile.table, tile.view).id, chart=chart),
     )
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from uuid import UUID
 
 from ..interface import Form, Interface, Section, Subgrid, column_types
-from ..model import Model, Table, component_id
-from .xml import Element, braces, el, leaf, to_text
+from ..model import Languages, Model, Table, component_id
+from .xml import Element, braces, el, leaf, texts, to_text
 
 # Class ids of the form controls, as Microsoft's own exports use them.
 _CONTROLS = {
@@ -168,11 +168,11 @@ class FormRenderer:
         return braces(component_id("form", f"{self.form.table}/{self.form.kind}/{place}"))
 
     def _labels(self, text: str) -> Element:
-        return labels(text, self.model.solution.language)
+        return labels(text, self.model.languages)
 
 
-def labels(text: str, language: int) -> Element:
-    return el("labels", None, el("label", {"description": text, "languagecode": str(language)}))
+def labels(text: str, languages: Languages) -> Element:
+    return texts("labels", "label", text, languages)
 
 
 def subgrid_control(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from ..interface import Command
-from .xml import Element, el
+from ..model import Languages
+from .xml import Element, el, texts
 
 _SEQUENCE = "67"
 
 
-def ribbon(command: Command, table: str, language: int) -> Element:
+def ribbon(command: Command, table: str, languages: Languages) -> Element:
     """`RibbonDiffXml` for the form of one table."""
     name = f"loy.{table}.{command.name}"
     label, tip = f"$LocLabels:{name}.Label", f"$LocLabels:{name}.Tip"
@@ -66,17 +65,11 @@ def ribbon(command: Command, table: str, language: int) -> Element:
         el(
             "LocLabels",
             None,
-            _text(
-                f"{name}.Label", {language: command.label} | {lcid: w.label for lcid, w in command.translations.items()}
-            ),
-            _text(
-                f"{name}.Tip",
-                {language: command.tooltip} | {lcid: w.tooltip for lcid, w in command.translations.items()},
-            ),
+            _text(f"{name}.Label", command.label, languages),
+            _text(f"{name}.Tip", command.tooltip, languages),
         ),
     )
 
 
-def _text(label_id: str, texts: Mapping[int, str]) -> Element:
-    titles = [el("Title", {"description": text, "languagecode": str(language)}) for language, text in texts.items()]
-    return el("LocLabel", {"Id": label_id}, el("Titles", None, *titles))
+def _text(label_id: str, text: str, languages: Languages) -> Element:
+    return el("LocLabel", {"Id": label_id}, texts("Titles", "Title", text, languages))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..model import Column, Key, Model, Option, Relationship, Table
-from .xml import Element, el, leaf
+from ..model import Column, Key, Languages, Model, Option, Relationship, Table
+from .xml import Element, el, leaf, texts
 
 _VERSION = "1.0.0.0"
 _MASK = "ValidForAdvancedFind|ValidForForm|ValidForGrid"
@@ -90,25 +90,25 @@ _OFF = [
 
 def entity_info(model: Model, table: Table, options: Iterable[Option] = ()) -> Element:
     """`EntityInfo` of a table of ours, or of a standard table with our columns (and `options` of its own choices)."""
-    language = model.solution.language
+    languages = model.languages
     name = schema_name(table)
     if table.extends:
-        columns = [_column(table, column, language) for column in table.columns]
-        columns += _extended_choices(options, language)
+        columns = [_column(table, column, languages) for column in table.columns]
+        columns += _extended_choices(options, languages)
         # `unmodified`: what is not listed stays as the environment has it.
         entity = el("entity", {"Name": name, "unmodified": "1"}, el("attributes", None, *columns))
         return el("EntityInfo", None, entity)
-    columns = [_primary_id(table, language), _primary_name(table, language)]
-    columns += [_column(table, column, language) for column in table.columns]
-    columns += _system_columns(table, language)
+    columns = [_primary_id(table, languages), _primary_name(table, languages)]
+    columns += [_column(table, column, languages) for column in table.columns]
+    columns += _system_columns(table, languages)
     entity = el(
         "entity",
         {"Name": name},
-        _texts("LocalizedNames", "LocalizedName", table.display, language),
-        _texts("LocalizedCollectionNames", "LocalizedCollectionName", table.plural, language),
-        _texts("Descriptions", "Description", table.description, language),
+        texts("LocalizedNames", "LocalizedName", table.display, languages),
+        texts("LocalizedCollectionNames", "LocalizedCollectionName", table.plural, languages),
+        texts("Descriptions", "Description", table.description, languages),
         el("attributes", None, *columns),
-        el("EntityKeys", None, *(_key(key, language) for key in table.keys)),
+        el("EntityKeys", None, *(_key(key, languages) for key in table.keys)),
         leaf("EntitySetName", table.entity_set),
         # The Web API says OrganizationOwned; the package says OrgOwned and is refused otherwise.
         leaf("OwnershipTypeMask", "UserOwned" if table.ownership == "UserOwned" else "OrgOwned"),
@@ -128,16 +128,12 @@ def schema_name(table: Table) -> str:
     )
 
 
-def _texts(tag: str, item: str, text: str, language: int) -> Element:
-    return el(tag, None, el(item, {"description": text, "languagecode": str(language)}))
-
-
 def _attribute(
     schema: str,
     kind: str,
     display: str,
     description: str,
-    language: int,
+    languages: Languages,
     *tail: Element,
     required: str = "none",
     mask: str = _MASK,
@@ -180,25 +176,25 @@ def _attribute(
         leaf("IsRetrievable", False),
         leaf("IsLocalizable", False),
         *tail,
-        _texts("displaynames", "displayname", display, language),
-        _texts("Descriptions", "Description", description, language),
+        texts("displaynames", "displayname", display, languages),
+        texts("Descriptions", "Description", description, languages),
     )
 
 
-def _column(table: Table, column: Column, language: int) -> Element:
+def _column(table: Table, column: Column, languages: Languages) -> Element:
     return _attribute(
         column.schema_name,
         _TYPES[column.type],
         column.display,
         column.description,
-        language,
-        *_tail(table, column, language),
+        languages,
+        *_tail(table, column, languages),
         required="required" if column.required else "none",
         audit=table.audit,
     )
 
 
-def _tail(table: Table, column: Column, language: int) -> list[Element]:
+def _tail(table: Table, column: Column, languages: Languages) -> list[Element]:
     match column.type:
         case "String":
             return _string_tail(column.max_length or 0)
@@ -213,7 +209,7 @@ def _tail(table: Table, column: Column, language: int) -> list[Element]:
                 leaf("Accuracy", column.precision),
             ]
         case "Boolean":
-            options = _choice(f"{table.logical_name}_{column.logical_name}", "bit", ((1, "Yes"), (0, "No")), language)
+            options = _choice(f"{table.logical_name}_{column.logical_name}", "bit", ((1, "Yes"), (0, "No")), languages)
             return [leaf("AppDefaultValue", bool(column.default)), options]
         case "DateTime":
             return [
@@ -224,7 +220,7 @@ def _tail(table: Table, column: Column, language: int) -> list[Element]:
         case "Picklist":
             default = -1 if column.default is None else column.default
             name = f"{table.logical_name}_{column.logical_name}"
-            return [leaf("AppDefaultValue", default), _choice(name, "picklist", column.options, language)]
+            return [leaf("AppDefaultValue", default), _choice(name, "picklist", column.options, languages)]
         case "Lookup" | "Customer":
             # The targets come from the relationships; names in LookupTypes are refused.
             return [leaf("LookupStyle", "single"), el("LookupTypes")]
@@ -234,38 +230,38 @@ def _string_tail(length: int) -> list[Element]:
     return [leaf("Format", "text"), leaf("MaxLength", length), leaf("Length", 2 * length)]
 
 
-def _choice(name: str, kind: str, options: Iterable[tuple[int, str]], language: int) -> Element:
+def _choice(name: str, kind: str, options: Iterable[tuple[int, str]], languages: Languages) -> Element:
     return el(
         "optionset",
         {"Name": name},
         leaf("OptionSetType", kind),
         leaf("IntroducedVersion", _VERSION),
         leaf("IsCustomizable", True),
-        el("options", None, *(_option(value, text, language) for value, text in options)),
+        el("options", None, *(_option(value, text, languages) for value, text in options)),
     )
 
 
-def _option(value: int, text: str, language: int) -> Element:
-    words = _texts("labels", "label", text, language)
+def _option(value: int, text: str, languages: Languages) -> Element:
+    words = texts("labels", "label", text, languages)
     return el("option", {"value": str(value), "ExternalValue": "", "IsHidden": "0"}, words)
 
 
-def _extended_choices(options: Iterable[Option], language: int) -> Iterator[Element]:
+def _extended_choices(options: Iterable[Option], languages: Languages) -> Iterator[Element]:
     """The account rating with our options beside the one that Dynamics brings."""
     added = [(option.value, option.label) for option in options]
     if added:
-        choice = _choice("account_accountratingcode", "picklist", [(1, "Default Value"), *added], language)
+        choice = _choice("account_accountratingcode", "picklist", [(1, "Default Value"), *added], languages)
         tail = (leaf("AppDefaultValue", 1), choice)
-        yield _attribute("AccountRatingCode", "picklist", "Account Rating", "", language, *tail, custom=False)
+        yield _attribute("AccountRatingCode", "picklist", "Account Rating", "", languages, *tail, custom=False)
 
 
-def _primary_id(table: Table, language: int) -> Element:
+def _primary_id(table: Table, languages: Languages) -> Element:
     return _attribute(
         f"{table.schema_name}Id",
         "primarykey",
         table.display,
         "",
-        language,
+        languages,
         required="systemrequired",
         mask="ValidForAdvancedFind|RequiredForGrid",
         custom=False,
@@ -273,17 +269,17 @@ def _primary_id(table: Table, language: int) -> Element:
     )
 
 
-def _primary_name(table: Table, language: int) -> Element:
+def _primary_name(table: Table, languages: Languages) -> Element:
     assert table.primary_name is not None, "only tables of ours"
     primary = table.primary_name
     mask = f"PrimaryName|{_MASK}|RequiredForForm"
     tail = _string_tail(primary.max_length)
     return _attribute(
-        primary.schema_name, "nvarchar", primary.display, "", language, *tail, mask=mask, audit=table.audit
+        primary.schema_name, "nvarchar", primary.display, "", languages, *tail, mask=mask, audit=table.audit
     )
 
 
-def _system_columns(table: Table, language: int) -> Iterator[Element]:
+def _system_columns(table: Table, languages: Languages) -> Iterator[Element]:
     """What Dynamics adds to each table by itself; packages list it all the same."""
     lookup = (leaf("LookupStyle", "single"), el("LookupTypes"))
     when = (leaf("Format", "datetime"), leaf("CanChangeDateTimeBehavior", False), leaf("Behavior", 1))
@@ -291,7 +287,7 @@ def _system_columns(table: Table, language: int) -> Iterator[Element]:
 
     def column(schema: str, kind: str, display: str, *tail: Element, **rest: bool | str) -> Element:
         settings = {"custom": False, "writable": False, "creatable": False} | rest
-        return _attribute(schema, kind, display, "", language, *tail, **settings)  # type: ignore[arg-type]
+        return _attribute(schema, kind, display, "", languages, *tail, **settings)  # type: ignore[arg-type]
 
     yield column("CreatedBy", "lookup", "Created By", *lookup)
     yield column("CreatedOn", "datetime", "Created On", *when)
@@ -306,25 +302,25 @@ def _system_columns(table: Table, language: int) -> Iterator[Element]:
         yield column("OwningBusinessUnit", "lookup", "Owning Business Unit", *lookup)
         yield column("OwningTeam", "lookup", "Owning Team", *lookup)
         yield column("OwningUser", "lookup", "Owning User", *lookup)
-    yield column("statecode", "state", "Status", _states(table, language), required="systemrequired", writable=True)
-    yield column("statuscode", "status", "Status Reason", _statuses(table, language), creatable=True, writable=True)
+    yield column("statecode", "state", "Status", _states(table, languages), required="systemrequired", writable=True)
+    yield column("statuscode", "status", "Status Reason", _statuses(table, languages), creatable=True, writable=True)
     yield column("TimeZoneRuleVersionNumber", "int", "Time Zone Rule Version Number", *whole, creatable=True)
     yield column("UTCConversionTimeZoneCode", "int", "UTC Conversion Time Zone Code", *whole, creatable=True)
 
 
-def _states(table: Table, language: int) -> Element:
+def _states(table: Table, languages: Languages) -> Element:
     states = el("states")
     for value, status, text in ((0, 1, "Active"), (1, 2, "Inactive")):
-        words = _texts("labels", "label", text, language)
+        words = texts("labels", "label", text, languages)
         meaning = {"value": str(value), "defaultstatus": str(status), "invariantname": text}
         states.append(el("state", meaning, words))
     return _system_choice(f"{table.logical_name}_statecode", "state", states)
 
 
-def _statuses(table: Table, language: int) -> Element:
+def _statuses(table: Table, languages: Languages) -> Element:
     options = el("statuses")
     for value, state, text in ((1, 0, "Active"), (2, 1, "Inactive")):
-        words = _texts("labels", "label", text, language)
+        words = texts("labels", "label", text, languages)
         options.append(el("status", {"value": str(value), "state": str(state)}, words))
     return _system_choice(f"{table.logical_name}_statuscode", "status", options)
 
@@ -334,7 +330,7 @@ def _system_choice(name: str, kind: str, options: Element) -> Element:
     return el("optionset", {"Name": name}, *head, options)
 
 
-def _key(key: Key, language: int) -> Element:
+def _key(key: Key, languages: Languages) -> Element:
     columns = el("EntityKeyAttributes", None, *(leaf("AttributeName", name) for name in key.columns))
     return el(
         "EntityKey",
@@ -344,7 +340,7 @@ def _key(key: Key, language: int) -> Element:
         leaf("IntroducedVersion", _VERSION),
         leaf("IsCustomizable", True),
         columns,
-        _texts("displaynames", "displayname", key.display, language),
+        texts("displaynames", "displayname", key.display, languages),
     )
 
 
@@ -354,7 +350,7 @@ def relationships(model: Model) -> Iterator[Element]:
         for end in model.relationships(table):
             yield _relationship(model, end)
     for table in model.own_tables:
-        yield from _system_relationships(table)
+        yield from _system_relationships(table, model.languages)
 
 
 def _relationship(model: Model, end: Relationship) -> Element:
@@ -382,14 +378,14 @@ def _relationship(model: Model, end: Relationship) -> Element:
         end.column.schema_name,
         end.on_delete,
         el("EntityRelationshipRoles", None, lookup_side, collection_side),
-        language=model.solution.language,
+        languages=model.languages,
     )
 
 
 def _one_to_many(
-    name: str, child: str, parent: str, column: str, on_delete: str, *roles: Element, language: int = 1033
+    name: str, child: str, parent: str, column: str, on_delete: str, *roles: Element, languages: Languages
 ) -> Element:
-    description = el("RelationshipDescription", None, _texts("Descriptions", "Description", "", language))
+    description = el("RelationshipDescription", None, texts("Descriptions", "Description", "", languages))
     return el(
         "EntityRelationship",
         {"Name": name},
@@ -413,7 +409,7 @@ def _one_to_many(
     )
 
 
-def _system_relationships(table: Table) -> Iterator[Element]:
+def _system_relationships(table: Table, languages: Languages) -> Iterator[Element]:
     name, child = table.logical_name, table.schema_name
     ends = [
         (f"lk_{name}_createdby", "SystemUser", "CreatedBy", "NoCascade"),
@@ -427,4 +423,4 @@ def _system_relationships(table: Table) -> Iterator[Element]:
             (f"user_{name}", "SystemUser", "OwningUser", "NoCascade"),
         ]
     for relationship, parent, column, on_delete in ends:
-        yield _one_to_many(relationship, child, parent, column, on_delete)
+        yield _one_to_many(relationship, child, parent, column, on_delete, languages=languages)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from uuid import UUID
 from xml.etree.ElementTree import Element, fromstring, tostring
 
-__all__ = ["Element", "braces", "el", "leaf", "parse", "to_text"]
+if TYPE_CHECKING:
+    from ..model import Languages
+
+__all__ = ["Element", "braces", "el", "leaf", "parse", "texts", "to_text"]
 
 
 def el(tag: str, attributes: dict[str, str] | None = None, *children: Element) -> Element:
@@ -19,6 +23,12 @@ def leaf(tag: str, text: object = "", attributes: dict[str, str] | None = None) 
     element = Element(tag, attributes or {})
     element.text = str(int(text) if isinstance(text, bool) else text)
     return element
+
+
+def texts(tag: str, item: str, text: str, languages: Languages) -> Element:
+    """`text` in every language, each in an `item` under `tag`."""
+    words = languages.of(text)
+    return el(tag, None, *(el(item, {"description": word, "languagecode": str(lcid)}) for lcid, word in words.items()))
 
 
 def braces(value: UUID) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cheroot.errors import MaxSizeExceeded
 
-from local.dataverse import batch, merging, metadata_actions, metadata_query, role_actions  # noqa: F401 - they register their actions
+from local.dataverse import batch, loc_labels, merging, metadata_actions, metadata_query, role_actions  # noqa: F401 - they register their actions
 from local.dataverse.auth import Identity, Unauthorized
 from local.dataverse.environment import Environment
 from local.dataverse.errors import Fault, bad_request, no_route, request_too_long

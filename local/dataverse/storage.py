@@ -27,6 +27,8 @@ CREATE TABLE IF NOT EXISTS "#outbox" (
 CREATE INDEX IF NOT EXISTS "#outbox by due" ON "#outbox" (due);
 CREATE TABLE IF NOT EXISTS "#file" (
     id TEXT PRIMARY KEY, tbl TEXT, row TEXT, col TEXT, name TEXT, content BLOB, committed INTEGER DEFAULT 1);
+CREATE TABLE IF NOT EXISTS "#loclabel" (
+    tbl TEXT, row TEXT, col TEXT, lcid INTEGER, text TEXT, PRIMARY KEY (tbl, row, col, lcid)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS "#layer" (
     solution TEXT, kind TEXT, part TEXT, content TEXT, PRIMARY KEY (solution, kind, part)) WITHOUT ROWID;
 """

@@ -44,7 +44,7 @@ class DynamicsApp:
         self._api = api
         self._proxy = proxy
         self._host = urlsplit(url).netloc
-        self._metadata = Metadata(api)
+        self._metadata = {lcid: Metadata(api, lcid) for lcid in _LANGUAGES}
         self._resources = WebResources(api)
         self._sessions: dict[str, _Session] = {}
         self._lock = threading.Lock()
@@ -154,15 +154,16 @@ class DynamicsApp:
                 "name": person.name,
                 "roles": person.roles,
                 "lcid": session.lcid,
-                "areas": self._metadata.navigation(person),
+                "areas": self._metadata[session.lcid].navigation(person),
                 "version": self._resources.version(),
             }
         )
 
     def _table(self, request: Request, name: str) -> Response:
-        person = people.person(self._api, self._session(request).user)
+        session = self._session(request)
+        person = people.person(self._api, session.user)
         try:
-            return _json(self._metadata.table(name, person))
+            return _json(self._metadata[session.lcid].table(name, person))
         except LookupError:
             raise NotFound(f"There is no table {name}.") from None
 

@@ -13,13 +13,17 @@ _SUBGRID = "{E7A81278-8635-4D9E-8D4D-59480B391C5B}"
 _PAGE = "{9FDF5F91-88B1-47F4-AD53-C11EFC01A01D}"
 _SALES = ("account", "contact", "invoice")
 _PUBLIC, _MAIN = 0, 2
+_BASE = 1033
 # Which privilege shows a command of ours; Dynamics takes it from the ribbon of the imported package.
 _COMMAND_PRIVILEGE = "prvcreateloy_redemption"
 
 
 class Metadata:
-    def __init__(self, api: WebApi) -> None:
+    """In one language (LCID); a text that is not translated is shown in English."""
+
+    def __init__(self, api: WebApi, lcid: int) -> None:
         self._api = api
+        self.lcid = lcid
         self._words: dict[str, Json] = {}
 
     def navigation(self, person: Person) -> list[Json]:
@@ -58,7 +62,7 @@ class Metadata:
             return next(iter(self._tables((table,), person)), None)
         needed = {f"prv{each.get('Privilege')}{each.get('Entity')}".lower() for each in sub.iter("Privilege")}
         if url.startswith("$webresource:") and needed <= person.privileges:
-            return {"page": url.removeprefix("$webresource:"), "title": _title(sub)}
+            return {"page": url.removeprefix("$webresource:"), "title": _title(sub, self.lcid)}
         return None
 
     def _tables(self, names: tuple[str, ...], person: Person) -> list[Json]:
@@ -83,19 +87,19 @@ class Metadata:
                 "set": row["EntitySetName"],
                 "id": row["PrimaryIdAttribute"],
                 "primary": row["PrimaryNameAttribute"],
-                "title": _label(row["DisplayName"]) or name.title(),
-                "plural": _label(row["DisplayCollectionName"]) or f"{name.title()}s",
+                "title": _label(row["DisplayName"], self.lcid) or name.title(),
+                "plural": _label(row["DisplayCollectionName"], self.lcid) or f"{name.title()}s",
             }
         return self._words[name]
 
     def _columns(self, name: str) -> dict[str, Json]:
         """What a form needs to know of each column: title, type, limits, choices, and where a lookup leads."""
         path = f"EntityDefinitions(LogicalName={text(name)})"
-        columns = {row["LogicalName"]: _column(row) for row in self._api.rows(f"{path}/Attributes")}
+        columns = {row["LogicalName"]: _column(row, self.lcid) for row in self._api.rows(f"{path}/Attributes")}
         for kind in ("Picklist", "Boolean", "State", "Status"):
             cast = f"{path}/Attributes/Microsoft.Dynamics.CRM.{kind}AttributeMetadata"
             for row in self._api.rows(f"{cast}?$select=LogicalName&$expand=OptionSet"):
-                columns[row["LogicalName"]]["options"] = _options(row["OptionSet"])
+                columns[row["LogicalName"]]["options"] = _options(row["OptionSet"], self.lcid)
         ends = "ReferencingAttribute,ReferencedEntity,ReferencingEntityNavigationPropertyName"
         for end in self._api.rows(f"{path}/ManyToOneRelationships?$select={ends}"):
             lookup = columns.get(end["ReferencingAttribute"])
@@ -113,7 +117,7 @@ class Metadata:
         return [
             {
                 "id": row["savedqueryid"],
-                "name": row["name"],
+                "name": self._words_of("savedqueries", row["savedqueryid"], "name") or row["name"],
                 "default": bool(row["isdefault"]),
                 "columns": [
                     {"name": cell.get("name"), "width": int(cell.get("width") or 100)}
@@ -132,7 +136,10 @@ class Metadata:
         form = fromstring(rows[0]["formxml"]) if rows else fromstring("<form/>")
         return {
             "tabs": [
-                {"title": _description(tab), "sections": [_section(section) for section in tab.iter("section")]}
+                {
+                    "title": _description(tab, self.lcid),
+                    "sections": [_section(section, self.lcid) for section in tab.iter("section")],
+                }
                 for tab in form.iter("tab")
             ],
             "libraries": [library.get("name", "") for library in form.iterfind("formLibraries/Library")],
@@ -145,18 +152,26 @@ class Metadata:
         if _COMMAND_PRIVILEGE not in person.privileges:
             return []
         rows = self._api.rows(
-            "appactions?$select=buttonlabeltext,onclickeventjavascriptfunctionname"
+            "appactions?$select=appactionid,buttonlabeltext,onclickeventjavascriptfunctionname"
             "&$expand=OnClickEventJavaScriptWebResourceId($select=name)"
             f"&$filter=contextvalue eq {text(name)} and location eq 0"
         )
         return [
             {
-                "label": row["buttonlabeltext"],
+                "label": self._words_of("appactions", row["appactionid"], "buttonlabeltext") or row["buttonlabeltext"],
                 "function": row["onclickeventjavascriptfunctionname"],
                 "library": row["OnClickEventJavaScriptWebResourceId"]["name"],
             }
             for row in rows
         ]
+
+    def _words_of(self, path: str, row_id: str, column: str) -> str:
+        """What a row is called; Dynamics asks as its user and gets it in their language."""
+        if self.lcid == _BASE:
+            return ""
+        reference = f"@row={{'@odata.id':'{path}({row_id})'}}&@column={text(column)}"
+        call = f"RetrieveLocLabels(EntityMoniker=@row,AttributeName=@column,IncludeUnpublished=false)?{reference}"
+        return _label((self._api.get(call) or {}).get("Label"), self.lcid)
 
 
 def _area(metadata: Metadata, area: Element, person: Person) -> Json:
@@ -164,23 +179,23 @@ def _area(metadata: Metadata, area: Element, person: Person) -> Json:
     for group in area.iter("Group"):
         entries = [entry for sub in group.iter("SubArea") if (entry := metadata.entry(sub, person))]
         if entries:
-            groups.append({"title": _title(group), "entries": entries})
-    return {"title": _title(area), "groups": groups}
+            groups.append({"title": _title(group, metadata.lcid), "entries": entries})
+    return {"title": _title(area, metadata.lcid), "groups": groups}
 
 
-def _section(section: Element) -> Json:
-    cells = [cell for each in section.iter("cell") if (cell := _cell(each))]
-    return {"title": _description(section), "columns": len(section.get("columns", "1")), "cells": cells}
+def _section(section: Element, lcid: int) -> Json:
+    cells = [cell for each in section.iter("cell") if (cell := _cell(each, lcid))]
+    return {"title": _description(section, lcid), "columns": len(section.get("columns", "1")), "cells": cells}
 
 
-def _cell(cell: Element) -> Json | None:
+def _cell(cell: Element, lcid: int) -> Json | None:
     control = cell.find("control")
     if control is None:
         return None
     kind = control.get("classid", "").upper()
     if kind == _PAGE:
         found: Any = re.sub(r"^\$webresource:", "", control.findtext("parameters/Url") or "")
-        return {"kind": "page", "page": found, "title": _description(cell), "rows": int(cell.get("rowspan") or 6)}
+        return {"kind": "page", "page": found, "title": _description(cell, lcid), "rows": int(cell.get("rowspan") or 6)}
     if kind == _SUBGRID:
         return {
             "kind": "grid",
@@ -189,7 +204,7 @@ def _cell(cell: Element) -> Json | None:
             "relationship": control.findtext("parameters/RelationshipName"),
         }
     name, locked = control.get("datafieldname"), control.get("disabled") == "true"
-    return {"kind": "field", "name": name, "title": _description(cell), "locked": locked}
+    return {"kind": "field", "name": name, "title": _description(cell, lcid), "locked": locked}
 
 
 def _handler(event: Element, handler: Element) -> Json:
@@ -203,11 +218,11 @@ def _handler(event: Element, handler: Element) -> Json:
     }
 
 
-def _column(row: Json) -> Json:
+def _column(row: Json, lcid: int) -> Json:
     limits = {"length": "MaxLength", "minimum": "MinValue", "maximum": "MaxValue", "precision": "Precision"}
     behavior = row.get("DateTimeBehavior") or {}
     return {
-        "title": _label(row["DisplayName"]) or row["LogicalName"],
+        "title": _label(row["DisplayName"], lcid) or row["LogicalName"],
         "type": row["AttributeType"],
         "required": row["RequiredLevel"]["Value"] in ("ApplicationRequired", "SystemRequired"),
         "create": row["IsValidForCreate"],
@@ -216,22 +231,22 @@ def _column(row: Json) -> Json:
     } | {name: float(row[key]) for name, key in limits.items() if row.get(key) is not None}
 
 
-def _options(option_set: Json) -> list[Json]:
+def _options(option_set: Json, lcid: int) -> list[Json]:
     both = [option_set.get("FalseOption"), option_set.get("TrueOption")]
     options = option_set.get("Options") or [option for option in both if option]
-    return [{"value": option["Value"], "title": _label(option["Label"])} for option in options]
+    return [{"value": option["Value"], "title": _label(option["Label"], lcid)} for option in options]
 
 
-def _title(element: Element) -> str:
-    title = element.find("Titles/Title")
-    return (title.get("Title") if title is not None else None) or element.get("Title") or ""
+def _title(element: Element, lcid: int) -> str:
+    titles = {title.get("LCID"): title.get("Title") for title in element.iterfind("Titles/Title")}
+    return titles.get(str(lcid)) or titles.get(str(_BASE)) or element.get("Title") or ""
 
 
-def _description(element: Element) -> str:
-    label = element.find("labels/label")
-    return label.get("description", "") if label is not None else ""
+def _description(element: Element, lcid: int) -> str:
+    words = {label.get("languagecode"): label.get("description") for label in element.iterfind("labels/label")}
+    return words.get(str(lcid)) or words.get(str(_BASE)) or ""
 
 
-def _label(value: Json | None) -> str:
-    chosen = (value or {}).get("UserLocalizedLabel") or next(iter((value or {}).get("LocalizedLabels") or []), None)
-    return str(chosen["Label"]) if chosen and chosen.get("Label") else ""
+def _label(value: Json | None, lcid: int) -> str:
+    words = {each["LanguageCode"]: each["Label"] for each in (value or {}).get("LocalizedLabels") or []}
+    return words.get(lcid) or words.get(_BASE) or ""

@@ -9,9 +9,10 @@ from xml.etree.ElementTree import Element, tostring
 
 from defusedxml.ElementTree import fromstring
 
-from local.dataverse import components, records
+from local.dataverse import components, loc_labels, records
 from local.dataverse import metadata_writes as writes
 from local.dataverse.errors import Fault
+from local.dataverse.metadata_input import labels
 from local.dataverse.model import Option, Table
 from local.dataverse.records import Unit
 from local.dataverse.security import BASIC, DEEP, GLOBAL, LOCAL
@@ -24,6 +25,7 @@ from local.solutions.package import (
     described,
     text,
 )  # fmt: skip
+from local.solutions.xml import ENGLISH
 
 _DEPTHS = {"Basic": BASIC, "Local": LOCAL, "Deep": DEEP, "Global": GLOBAL}
 _FORM_TYPES = {"main": 2, "quick": 6, "quickCreate": 7, "card": 11, "dialog": 8}
@@ -69,6 +71,7 @@ def apply(unit: Unit, package: Package) -> None:
     unit.schema.changed()
     for set_name, row_id, row in _rows(package):
         holder.put(unit.schema.sets[set_name], row_id, row)
+    _translations(unit, customizations)
     for entity in customizations.iter("Entity"):
         _merge_forms(holder, entity)
         ribbon = entity.find("RibbonDiffXml")
@@ -185,13 +188,14 @@ def _more_options(holder: Holder, table: Table, attribute: Element) -> None:
     if column is None or text(attribute, "Type") != "picklist":
         return
     for option in translate.options(attribute):
-        words = option["Label"]["LocalizedLabels"][0]["Label"]
+        words, others = labels(option["Label"], "Label")
         present = next((each for each in column.options if each.value == option["Value"]), None)
         if present is None:
-            column.options.append(Option(option["Value"], words))
+            column.options.append(Option(option["Value"], words, labels=others))
             holder.puts_on("option", f"{table.name}/{column.name}/{option['Value']}", words, new=True)
         else:
-            present.label = words if column.custom else present.label
+            if column.custom:
+                present.label, present.labels = words, others
             holder.puts_on("option", f"{table.name}/{column.name}/{option['Value']}", words, new=False)
     holder.unit.env.save(table)
 
@@ -347,6 +351,21 @@ def _table_rows(entity: Element) -> Iterator[tuple[str, str, dict[str, Any]]]:
             row = {"name": described(form, "LocalizedNames"), "objecttypecode": table, "formxml": _inner(holder)}
             row |= {"type": _FORM_TYPES.get(forms.get("type", "main"), 2), "formactivationstate": 1}
             yield "systemforms", _guid(text(form, "formid")), row
+
+
+def _translations(unit: Unit, customizations: Element) -> None:
+    """Names of views, charts and forms in further languages; a language that the environment lacks is left out."""
+    for tag, table, key in (
+        ("savedquery", "savedquery", "savedqueryid"),
+        ("visualization", "savedqueryvisualization", "savedqueryvisualizationid"),
+        ("systemform", "systemform", "formid"),
+    ):
+        for element in customizations.iter(tag):
+            found = element.iterfind("LocalizedNames/LocalizedName")
+            words = {int(name.get("languagecode", "0")): name.get("description", "") for name in found}
+            others = {lcid: word for lcid, word in words.items() if lcid in loc_labels.PROVISIONED and lcid != ENGLISH}
+            if others and not _is_difference(element):
+                loc_labels.put(unit.connection, table, _guid(text(element, key)), "name", others)
 
 
 def _is_difference(form: Element) -> bool:

@@ -111,9 +111,9 @@ def column_body(attribute: Element) -> Json:
         case "Decimal" | "Double" | "Money":
             body |= _bounds(attribute) | {"Precision": int(text(attribute, "Accuracy") or 2)}
         case "Boolean":
-            words = {option.get("value"): described(option, "labels") for option in attribute.iter("option")}
-            sides: Json = {"TrueOption": {"Value": 1, "Label": label(words.get("1") or "Yes")}}
-            sides |= {"FalseOption": {"Value": 0, "Label": label(words.get("0") or "No")}}
+            words = {option.get("value"): label_at(option, "labels") for option in attribute.iter("option")}
+            sides: Json = {"TrueOption": {"Value": 1, "Label": words.get("1") or label("Yes")}}
+            sides |= {"FalseOption": {"Value": 0, "Label": words.get("0") or label("No")}}
             body |= {"DefaultValue": text(attribute, "AppDefaultValue") == "1", "OptionSet": sides}
         case "DateTime":
             body |= {

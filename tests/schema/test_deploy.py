@@ -355,7 +355,7 @@ def test_a_column_of_another_type_is_named_before_anything_is_changed(client: Da
 
 def test_a_table_of_another_kind_is_named_before_anything_is_changed(client: DataverseClient, model: Model) -> None:
     table = next(table for table in model.own_tables if table.logical_name == "loy_program")
-    body = metadata.table_body(table, 1033) | {"OwnershipType": "UserOwned"}
+    body = metadata.table_body(table, model.languages) | {"OwnershipType": "UserOwned"}
     client.request("POST", "EntityDefinitions", body)
     with pytest.raises(
         InstallError, match="loy_program exists already and is UserOwned; the connector needs OrganizationOwned"
