@@ -60,6 +60,7 @@ def plan_removal(api: WebApi, model: Model, interface: Interface, with_data: boo
             )
         yield from _events(api, model)
         yield _delete("managed solution", f"solutions({solution['solutionid']})", model.solution.unique_name)
+        yield from _publisher(api, model)
         return
     yield from _events(api, model)
     yield from _components(api, model, interface, with_data)
@@ -69,9 +70,7 @@ def plan_removal(api: WebApi, model: Model, interface: Interface, with_data: boo
         # The record only: the tables that stay lose nothing by it.
         yield _delete("solution", f"solutions({solution['solutionid']})", model.solution.unique_name)
     if with_data:
-        unique_name = model.solution.publisher.unique_name
-        for row in api.rows(f"publishers?$select=publisherid&$filter=uniquename eq {text(unique_name)}"):
-            yield _delete("publisher", f"publishers({row['publisherid']})", unique_name)
+        yield from _publisher(api, model)
 
 
 def _events(api: WebApi, model: Model) -> Iterator[Action]:
@@ -164,6 +163,11 @@ def _tables(api: WebApi, model: Model) -> Iterator[Action]:
 
 def _delete_option(body: Json, what: str) -> Action:
     return Action(f"Delete option {what}", lambda api: api.call("DeleteOptionValue", body))
+
+
+def _publisher(api: WebApi, model: Model) -> Iterator[Action]:
+    unique_name = model.solution.publisher.unique_name
+    return _all_named(api, "publisher", "publishers", "publisherid", "uniquename", unique_name)
 
 
 def _exists(api: WebApi, table: Table) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from connector.dataverse import Create, DataverseClient, DataverseError, Forbidden
+from dataverse_schema import cli
 from dataverse_schema.api import InstallError, WebApi
 from dataverse_schema.deploy import Choices, deploy
 from dataverse_schema.importing import import_solution
@@ -254,6 +255,64 @@ def test_the_managed_installation_is_complete_and_repeatable(
         assert len(connector.get("loy_tiers?$select=loy_code")) == 4
     with pytest.raises(InstallError, match="removes its tables with all their data"):
         uninstall(client, model, interface, say=silent)
+
+
+def test_a_managed_package_alone_brings_the_tab_and_its_removal_leaves_nothing(
+    client: DataverseClient, model: Model, interface: Interface
+) -> None:
+    forms = {"account": ACCOUNT_FORM, "contact": "1fed44d1-ae68-4a41-bd2b-f13acac4acfa"}
+    company = '<form><tabs><tab name="SUMMARY_TAB" id="{1}" /></tabs></form>'
+    for table, form_id in forms.items():
+        form = {"name": table, "objecttypecode": table, "type": 2, "formxml": company, "formid": form_id}
+        client.commit([Create("systemforms", form)])
+    collections = ("publishers", "solutions", "systemforms", "savedqueries", "roles", "webresourceset", "appmodules",
+                   "sitemaps", "environmentvariabledefinitions", "serviceendpoints",
+                   "sdkmessageprocessingsteps", "EntityDefinitions?$select=LogicalName",
+                   "EntityDefinitions(LogicalName='account')/Attributes?$select=LogicalName")  # fmt: skip
+
+    def everything() -> dict[str, int]:
+        return {name: len(WebApi(client).rows(name)) for name in collections}
+
+    def tabs() -> dict[str, list[str]]:
+        found = {table: client.get(f"systemforms({form_id})")["formxml"] for table, form_id in forms.items()}
+        return {table: re.findall(r'<tab name="(\w+)"', formxml) for table, formxml in found.items()}
+
+    before = everything()
+    package = solution_zip(model, interface, managed=True)
+    bring(client, package)
+    assert tabs() == {table: ["SUMMARY_TAB", "loy_tab"] for table in forms}
+    deploy(client, model, Choices(interface=interface, queue=QUEUE, package=package), say=silent)
+    uninstall(client, model, interface, with_data=True, say=silent)
+    assert everything() == before
+    assert tabs() == {table: ["SUMMARY_TAB"] for table in forms}
+    assert uninstall(client, model, interface, with_data=True, say=silent) == []
+
+
+def test_the_commands_of_a_managed_installation(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {
+        "DATAVERSE_URL": "https://contoso.crm4.dynamics.com",
+        "DATAVERSE_TENANT_ID": "contoso",
+        "DATAVERSE_CLIENT_ID": CONNECTOR,
+        "DATAVERSE_CLIENT_SECRET": "secret",
+        "ServiceBusConnection": f"Endpoint={QUEUE.address};SharedAccessKeyName={QUEUE.key_name};SharedAccessKey={QUEUE.key}",
+    }
+    monkeypatch.setattr(cli, "connect", lambda settings: world.client())
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        status = cli.main(arguments, settings)
+        return status, *capsys.readouterr()
+
+    status, out, error = run("deploy", "--managed", "--no-events", "--with-example")
+    assert (status, "Import the managed solution" in out) == (0, True), error
+    status, _, error = run("uninstall")
+    assert (status, error.count("\n"), "--with-data" in error) == (1, 1, True)
+    status, out, _ = run("uninstall", "--with-data", "--dry-run")
+    assert (status, "would: Delete managed solution" in out) == (0, True)
+    assert run("deploy", "--managed", "--no-events", "--with-example")[1].startswith("Nothing to do")
+    assert run("uninstall", "--with-data")[0] == 0
+    assert "Nothing to remove." in run("uninstall", "--with-data")[1]
 
 
 def test_managed_and_unmanaged_do_not_mix(
