@@ -34,11 +34,15 @@ class MassJobs:
     def start_nightly(self) -> str:
         """The review of everybody who is due today; a second call on the same day meets the run of the first.
 
+        On a day when other tiers come into force everybody is visited: they move by conditions that no row foresaw.
+
         Whose points it must not cancel is said on the programme, so that no night undoes what an administrator left alone."""
-        today, code = self.clock().date(), self.programs.current().code
+        program = self.programs.current()
+        today, code = self.clock().date(), program.code
+        new_tiers = any(begins == today for begins, _ in program.tier_history[1:])
         (row,) = self.clients[0].get(f"loy_programs?$select=loy_exclude,loy_sparedays&$filter=loy_code eq {text(code)}")
         order = Order(
-            BulkKind.REVIEW,
+            BulkKind.RULES if new_tiers else BulkKind.REVIEW,
             today,
             f"Nightly review {today}",
             exclude=row["loy_exclude"] or "",

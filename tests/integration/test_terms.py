@@ -13,8 +13,10 @@ from connector.dataverse import Create, Delete, Update
 from connector.doctor import check_program
 from connector.doctor_probe import check_round_trip
 from connector.findings import Level
+from connector.mass import MassJobs
 from connector.processing import Processor
 from connector.rows import ledger
+from connector.rows.choices import BulkKind
 from connector.rows.programs import Programs, read_program
 from connector.store import Store
 from local.demo.journey import Basket, Slice, read_slice
@@ -124,6 +126,28 @@ def test_an_edited_rate_and_tier_leave_the_past_alone(company: Company) -> None:
     company.work()
     assert (company.points(first), company.points(later)) == (0, 0)
     assert {version for _, version in company.entries(first)} == {"1"}
+    assert company.audited() == []
+
+
+def test_customers_move_in_the_night_on_which_other_tiers_come_into_force(company: Company) -> None:
+    baskets = [replace(basket, bought_on=NOW) for basket in company.opened()[:1]]
+    company.shop.issue(baskets)
+    company.work()
+    company.edit(company.tier("SILVER"), loy_minimumspend=1)
+    office = company.office
+
+    def night() -> tuple[int, str]:
+        jobs = MassJobs([office.client], Programs(office.client, "CJ"), office.sent.extend, office.now)
+        run_id = jobs.start_nightly()
+        jobs.work(run_id)
+        (member,) = office.client.get("loy_memberships?$filter=loy_sequence gt 0&$expand=loy_TierId($select=loy_code)")
+        return company.row("loy_bulkruns", f"loy_bulkrunid eq {run_id}")["loy_kind"], member["loy_TierId"]["loy_code"]
+
+    assert night() == (BulkKind.REVIEW, "BASE")
+    company.now = NOW + timedelta(days=1)
+    assert night() == (BulkKind.RULES, "SILVER")
+    company.now = NOW + timedelta(days=2)
+    assert night() == (BulkKind.REVIEW, "SILVER")
     assert company.audited() == []
 
 
