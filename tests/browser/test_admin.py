@@ -254,6 +254,27 @@ def test_a_bulk_run_is_steered_from_its_form(desk: Desks, shop: Shop) -> None:
     expect(page.get_by_role("button")).to_have_count(0)
 
 
+def test_a_bulk_run_of_the_function_app_is_started_and_watched(desk: Desks, shop: Shop, stack: Stack) -> None:
+    """A dry run over everybody whose points would have ended: the timer of the function app works on it."""
+    account = shop.member("Counted Ltd", 60)
+    run = shop.client.request("POST", "loy_bulkruns", {"loy_name": "Rehearsed", "loy_kind": 482100000,
+                                                       "loy_status": 482100000, "loy_asof": "2040-01-01",
+                                                       "loy_dryrun": True})  # fmt: skip
+    path = run.headers["odata-entityid"].partition("/v9.2/")[2]
+    page = desk("Adam Admin").open_record("loy_bulkrun", path[-37:-1]).frame_locator("iframe[title=Live]")
+    expect(page.locator("#head")).to_contain_text("Draft")
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("#head")).to_contain_text("Running")
+    run_timer(stack, "RunMassJobs")
+    expect(page.locator("#head")).to_contain_text("Done", timeout=60_000)
+    row = shop.client.request("GET", path).json()
+    assert row["loy_done"] == row["loy_selected"] > 0
+    expect(page.locator("#run")).to_contain_text(f"{row['loy_done']:,} of {row['loy_selected']:,} customers")
+    expect(page.locator("#run")).to_contain_text("Rehearsal: nothing is written")
+    expect(page.locator("#failures li")).to_have_count(row["loy_failed"])
+    assert shop.balance(account) == 60, "a rehearsal writes nothing"
+
+
 def test_a_salesperson_may_neither_see_nor_redeem(desk: Desks, shop: Shop) -> None:
     account = shop.member("Not For Sam Ltd", 100)
     sam = desk("Sam Salesperson")

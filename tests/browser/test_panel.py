@@ -84,8 +84,11 @@ def test_a_long_history_comes_in_pages(desk: Desks, shop: Shop) -> None:
 def test_on_the_form_the_panel_knows_its_customer(desk: Desks, shop: Shop) -> None:
     account = shop.member("On The Form Ltd", 77)
     page = desk("Clara Clerk", "de-DE").open_record("account", account)
-    page.get_by_role("tab", name="Loyalty").click()
-    panel = page.frame_locator("iframe[title=Customer]")
+    expect(page.get_by_role("button", name="Punkte einlösen")).to_be_visible()
+    page.get_by_role("tab", name="Treueprogramm").click()
+    expect(page.get_by_role("tabpanel", name="Treueprogramm")).to_contain_text("Vorgemerkte Punkte")
+    expect(page.get_by_role("region", name="Einlösungen")).to_be_visible()
+    panel = page.frame_locator("iframe[title=Kunde]")
     expect(panel.locator("#balance")).to_have_text("77")
     expect(panel.locator("html")).to_have_attribute("lang", "de")
     expect(panel.get_by_role("heading", name="Wann Punkte verfallen")).to_be_visible()

@@ -16,7 +16,8 @@ from connector.loyalty.versions import Terms
 from tests.browser.conftest import PAGES
 
 WINDOWS = {Window.LIFETIME: 482100000, Window.ROLLING_MONTHS: 482100001, Window.CALENDAR_YEAR: 482100002}
-LIBRARIES = ("scripts/texts.js", "texts/terms.en.js", "texts/terms.de.js", "scripts/terms.js")
+# In an order that Dynamics may choose: it promises none.
+LIBRARIES = ("texts/terms.de.js", "scripts/terms.js", "scripts/texts.js", "texts/terms.en.js")
 
 # The parts of the client API that the script uses, with the behaviour that Microsoft documents: a control with a
 # notification keeps its form from being saved; handlers of onsave can prevent it too.

@@ -103,6 +103,8 @@ def rows(client: DataverseClient, model: Model) -> dict[str, Any]:
     """Views, forms, charts, roles, pages and variables by id or name."""
     api = WebApi(client)
     tables = {table.logical_name for table in model.tables} | {"none"}
+    named = {row["MetadataId"]: row["LogicalName"] for row in api.rows("EntityDefinitions?$select=LogicalName")}
+    named |= {row["sitemapid"]: row["sitemapnameunique"] for row in api.rows("sitemaps")}
     privileges = {row["privilegeid"]: row["name"].lower() for row in api.rows("privileges?$select=name")}
 
     def rights(role: str) -> list[tuple[str, int]]:
@@ -151,6 +153,10 @@ def rows(client: DataverseClient, model: Model) -> dict[str, Any]:
                 sorted(
                     role["name"]
                     for role in api.rows(f"appmodules({row['appmoduleid']})/appmoduleroles_association?$select=name")
+                ),
+                sorted(
+                    (each["componenttype"], named.get(each["objectid"], each["objectid"]))
+                    for each in api.rows("appmodulecomponents")
                 ),
             )
             for row in api.rows("appmodules")
@@ -216,7 +222,9 @@ def test_the_installer_has_little_to_add_to_an_imported_package(
         f"Add option Gold (482100001) {rating}",
         f"Add option Platinum (482100002) {rating}",
         "Create command Customer Redemption on account",
+        "Translate appaction Customer Redemption on account (Punkte einlösen)",
         "Create command Customer Redemption on contact",
+        "Translate appaction Customer Redemption on contact (Punkte einlösen)",
         "Wait for the keys, publish, and record the version",
     ]
 

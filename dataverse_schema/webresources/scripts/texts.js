@@ -2,7 +2,7 @@
 
 // The page's words. Each file in texts/ adds one language; a text is a string with {placeholders} or plural forms by `n`.
 (function (Loyalty) {
-  const tables = {};
+  const tables = Loyalty.textTables = Loyalty.textTables || {};
 
   function Texts(culture, format) {
     this.language = tables[culture.slice(0, 2)] ? culture.slice(0, 2) : "en";
@@ -48,6 +48,5 @@
   };
 
   Loyalty.addTexts = function (language, table) { tables[language] = Object.assign(tables[language] || {}, table); };
-  Loyalty.textTables = tables;
   Loyalty.Texts = Texts;
 }(window.Loyalty = window.Loyalty || {}));

@@ -59,7 +59,8 @@ async function record(name, id) {
   });
   const form = await formOf(model, me, urls);
   const editable = [...model.controls.values()].some((control) => !control.getDisabled());
-  await Promise.all(words.form.libraries.map((library) => script(urls.webResourceUrl(library))));
+  // Dynamics promises no order among them: here the last comes first, so that a script that wants one is found out.
+  await Promise.all(words.form.libraries.toReversed().map((library) => script(urls.webResourceUrl(library))));
   const commands = id ? await Promise.all(words.commands.map((command) => commandButton(command, model.context))) : [];
   model.bind(words.form.handlers);
   await model.load();
@@ -107,7 +108,7 @@ function script(url) {
   if (!scripts.has(url)) {
     scripts.set(url, new Promise((resolve, reject) => {
       const node = el("script", { src: url, onload: resolve, onerror: () => reject(new Error(`${url} does not load.`)) });
-      node.async = false; // fetched side by side, run in the order of the form
+      node.async = false; // fetched side by side, run in the order they were asked for
       document.head.append(node);
     }));
   }
