@@ -360,24 +360,37 @@ def _app(api: WebApi, model: Model, interface: Interface) -> Iterator[Action]:
     }
     yield from _ensure(api, "app", *app_key, app.name, row | {"webresourceid": DEFAULT_ICON}, named_by="uniquename")
     present = _find(api, *map_key, "sitemapnameunique", site_map)
-    filled = present and api.rows(f"appmodulecomponents?$select=objectid&$filter=objectid eq {present['sitemapid']}")
-    if not filled:
+    if not present or _outside_app(api, interface, present["sitemapid"]):
         yield Action(f"Put tables and site map into app {app.name}", lambda api: _fill_app(api, interface))
+
+
+def _outside_app(api: WebApi, interface: Interface, site_map_id: str) -> list[Json]:
+    """Tables, dashboard and site map that are not in the app."""
+    tables = " or ".join(f"LogicalName eq {text(name)}" for name in interface.app.tables)
+    wanted = [
+        ("entity", "entityid", row["MetadataId"])
+        for row in api.rows(f"EntityDefinitions?$select=MetadataId&$filter={tables}")
+    ]
+    wanted += [("systemform", "formid", str(interface.dashboard.id)), ("sitemap", "sitemapid", site_map_id)]
+    ids = " or ".join(f"objectid eq {component_id}" for _, _, component_id in wanted)
+    present = {row["objectid"] for row in api.rows(f"appmodulecomponents?$select=objectid&$filter={ids}")}
+    return [
+        {"@odata.type": f"Microsoft.Dynamics.CRM.{kind}", key: component_id}
+        for kind, key, component_id in wanted
+        if component_id not in present
+    ]
 
 
 def _fill_app(api: WebApi, interface: Interface) -> None:
     app = interface.app
-    components: list[Json] = [
-        {"@odata.type": "Microsoft.Dynamics.CRM.sitemap", "sitemapid": str(app.site_map_id)},
-        {"@odata.type": "Microsoft.Dynamics.CRM.systemform", "formid": str(interface.dashboard.id)},
-    ]
-    # The roles first: the site map in the app is the mark that it is filled.
+    # The roles first: tables and site map in the app are the mark that it is filled.
     roles = f"appmodules({app.id})/appmoduleroles_association"
     present = {row["roleid"] for row in api.rows(f"{roles}?$select=roleid")}
     for role in (interface.role(name) for name in app.roles):
         if str(role.id) not in present:
             api.create(f"{roles}/$ref", {"@odata.id": f"{api.root()}roles({role.id})"})
-    api.call("AddAppComponents", {"AppId": str(app.id), "Components": components})
+    outside = _outside_app(api, interface, str(app.site_map_id))
+    api.call("AddAppComponents", {"AppId": str(app.id), "Components": outside})
 
 
 def _commands(api: WebApi, languages: Languages, interface: Interface) -> Iterator[Action]:

@@ -164,7 +164,7 @@ def _named(versions: Iterable[Published]) -> list[Published]:
     return found
 
 
-def _changed[R: (EarnRule, Tier, Accrual)](old: R, new: R) -> Iterator[str]:
+def _changed(old: EarnRule | Tier | Accrual, new: EarnRule | Tier | Accrual) -> Iterator[str]:
     for each in fields(old):
         was, now = getattr(old, each.name), getattr(new, each.name)
         if was != now and each.name != "revision":
@@ -175,7 +175,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, frozenset):
         return ", ".join(sorted(value)) or "none"
     if isinstance(value, Window | SpendableOn | Rounding):
-        return value.value.replace("_", " ")
+        return str(value.value).replace("_", " ")
     if isinstance(value, Decimal):
         return f"{value.normalize():f}"
     return "none" if value is None or value == date.min else str(value)
