@@ -5,6 +5,7 @@ With SCREENSHOTS=docs/images the pictures of the README are made anew.
 
 import os
 import re
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -195,6 +196,23 @@ def test_the_shell(desk: Desks, shop: Shop, customer: str, pictures: Path) -> No
     dialog = page.frame_locator("dialog iframe")
     dialog.locator("#amount").fill("200")
     page.screenshot(path=pictures / "form.png")
+
+
+def test_the_programme_with_its_rules_and_versions(desk: Desks, shop: Shop, customer: str, pictures: Path) -> None:
+    (programme,) = shop.client.get("loy_programs?$select=loy_code&$filter=loy_code eq 'MAIN'")
+    of_it = f"_loy_programid_value eq {programme['loy_programid']}"
+    (platinum,) = shop.client.get(f"loy_tiers?$select=loy_code&$filter=loy_code eq 'PLATINUM' and {of_it}")
+    versions = f"loy_programversions?$select=loy_version&$filter={of_it}"
+    before = len(shop.client.get(versions))
+    shop.client.commit([Update(f"loy_tiers({platinum['loy_tierid']})", {"loy_multiplier": Decimal("2.5")})])
+    wait_until(lambda: len(shop.client.get(versions)) > before, about="the version of the edit")
+    admin = desk("Adam Admin", viewport={"width": 1280, "height": 900})
+    page = admin.open_record("loy_program", programme["loy_programid"])
+    expect(page.get_by_text("PLATINUM").first).to_be_visible()
+    expect(page.get_by_text("multiplier").first).to_be_visible()
+    accessible(page)
+    fits(page)
+    page.screenshot(path=pictures / "programme.png", full_page=True)
 
 
 def test_few_and_small_requests(desk: Desks, customer: str) -> None:
