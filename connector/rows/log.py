@@ -38,7 +38,7 @@ def _row(change: Change, decision: Decision, attempt: int, now: datetime) -> dic
         "loy_field": decision.field or None,
         "loy_message": decision.message[:4000],
         "loy_nextstep": decision.next_step[:400] or None,
-        "loy_said": _said(decision.message, decision.next_step),
+        "loy_said": _said(decision.message, decision.next_step, _booked(change, decision)),
         "loy_customerkey": change.customer,
         "loy_recordtable": change.table,
         "loy_recordid": change.row,
@@ -51,9 +51,16 @@ def _row(change: Change, decision: Decision, attempt: int, now: datetime) -> dic
     }
 
 
-def _said(message: str, next_step: str) -> str:
-    """Both sentences as codes and values, for pages in another language than English."""
-    return json.dumps({"message": parts_of(message), "next": parts_of(next_step)}, separators=(",", ":"))
+def _said(message: str, next_step: str, booked: tuple[int, int] | None = None) -> str:
+    """Both sentences as codes and values, for pages in another language than English; `booked` for those who trace."""
+    said = {"message": parts_of(message), "next": parts_of(next_step)} | ({"booked": booked} if booked else {})
+    return json.dumps(said, separators=(",", ":"))
+
+
+def _booked(change: Change, decision: Decision) -> tuple[int, int] | None:
+    """The first and last entry that the change appended to its customer's ledger: a cause does not always name the record."""
+    places = [entry.sequence for entry in decision.entries if entry.customer == change.customer]
+    return (places[0], places[-1]) if places else None
 
 
 def unreadable_write(body: str, *, queue: str, error: str, now: datetime) -> Upsert:

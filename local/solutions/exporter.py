@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element, indent, tostring
 
 from defusedxml.ElementTree import fromstring
 
-from local.dataverse import components
+from local.dataverse import components, loc_labels
 from local.dataverse.components import CHOICE, COLUMN, KEY, RELATIONSHIP, ROWS, TABLE
 from local.dataverse.errors import Fault
 from local.dataverse.model import Column, Relationship, Table
@@ -285,7 +285,7 @@ def _customizations(export: Export) -> Element:
     """The order of the parts is prescribed."""
     boards = [form for form in export.rows("systemform") if form["type"] == _DASHBOARD]
     site_maps, apps = export.rows("sitemap"), export.rows("appmodule")
-    return el(
+    root = el(
         "ImportExportXml",
         {"xmlns:xsi": _XSI},
         el("Entities", None, *(_entity(export, part) for part in export.parts)),
@@ -311,8 +311,23 @@ def _customizations(export: Export) -> Element:
         *([el("AppModuleSiteMaps", None, *map(_site_map, site_maps))] if site_maps else []),
         *([el("AppModules", None, *(_app(export, row) for row in apps))] if apps else []),
         el("EntityDataProviders"),
-        el("Languages", None, leaf("Language", 1033)),
+        el("Languages", None, *(leaf("Language", lcid) for lcid in loc_labels.PROVISIONED)),
     )
+    _translations(export, root)
+    return root
+
+
+def _translations(export: Export, root: Element) -> None:
+    """Names of views, charts and forms in the other languages."""
+    for tag, table, key in NAMED:
+        for element in root.iter(tag):
+            row_id = (element.findtext(key) or "").strip("{}").lower()
+            others = loc_labels.of(export.unit.connection, table, row_id, "name")
+            for found in element.iterfind("LocalizedNames"):
+                found.extend(
+                    el("LocalizedName", {"description": word, "languagecode": str(lcid)})
+                    for lcid, word in others.items()
+                )
 
 
 def _entity(export: Export, part: Part) -> Element:
@@ -585,6 +600,13 @@ def _folders(export: Export) -> Iterator[tuple[str, bytes]]:
             action.append(el("onclickeventjavascriptwebresourceid", None, leaf("name", page)))
         yield f"appactions/{row['uniquename']}/appaction.xml", _document(action)
 
+
+NAMED = (
+    ("savedquery", "savedquery", "savedqueryid"),
+    ("visualization", "savedqueryvisualization", "savedqueryvisualizationid"),
+    ("systemform", "systemform", "formid"),
+)
+"""Elements with names in several languages: tag, table, where the id is."""
 
 ACTION_COLUMNS = (
     "name", "buttonlabeltext", "context", "contextvalue", "location", "onclickeventtype",

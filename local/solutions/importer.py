@@ -355,11 +355,7 @@ def _table_rows(entity: Element) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 def _translations(unit: Unit, customizations: Element) -> None:
     """Names of views, charts and forms in further languages; a language that the environment lacks is left out."""
-    for tag, table, key in (
-        ("savedquery", "savedquery", "savedqueryid"),
-        ("visualization", "savedqueryvisualization", "savedqueryvisualizationid"),
-        ("systemform", "systemform", "formid"),
-    ):
+    for tag, table, key in exporter.NAMED:
         for element in customizations.iter(tag):
             found = element.iterfind("LocalizedNames/LocalizedName")
             words = {int(name.get("languagecode", "0")): name.get("description", "") for name in found}

@@ -180,6 +180,31 @@ def test_a_dead_letter_is_shown_looked_at_and_sent_again(desk: Desks, shop: Shop
     assert shop.balance(account) == 40
 
 
+def test_the_trace_leads_to_an_entry_that_names_another_record(desk: Desks, shop: Shop) -> None:
+    """The entry of a void names the redemption that it undoes, not the row that asked."""
+    account = shop.member("Traced Ltd", 100)
+    shop.ask(account, 40)
+    shop.wait_for(account, 60)
+    (redeemed,) = shop.redemptions(account)
+    shop.ask(account, 40, loy_type=482100001, loy_voidscode=redeemed["loy_transactioncode"])
+    shop.wait_for(account, 100)
+    (void,) = [row for row in shop.redemptions(account) if row["loy_redemptionid"] != redeemed["loy_redemptionid"]]
+    page = desk("Adam Admin").log()
+    page.get_by_role("tab", name="Everything").click()
+    for record, entry in ((redeemed, "Entry 2 of the ledger: -40"), (void, "Entry 3 of the ledger: +40")):
+        page.get_by_role("searchbox").fill(record["loy_redemptionid"])
+        page.get_by_role("searchbox").press("Enter")
+        row = page.locator("#body tr[data-id]")
+        expect(row).to_have_count(1)
+        row.get_by_role("button").click()
+        expect(page.locator(".trace").get_by_text(entry)).to_be_visible()
+        expect(page.locator(".trace").get_by_text("of the ledger")).to_have_count(1)
+        expect(page.locator(".trace")).to_contain_text(re.compile(r"\d+ ms, delivery 1"))
+        page.get_by_role("searchbox").fill("")
+        page.get_by_role("searchbox").press("Enter")
+        expect(row).not_to_have_count(1)
+
+
 def tab_to(page: Page, there: Locator, key: str = "Tab") -> None:
     for _ in range(20):
         if there.evaluate("node => node === document.activeElement"):

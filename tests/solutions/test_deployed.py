@@ -23,3 +23,9 @@ def test_an_installation_step_by_step_can_be_exported(
     assert found == contents(first)
     assert len(found["sdkmessageprocessingsteps"]) == len(model.steps)
     assert len(found["appactions"]) == len(interface.command.tables)
+    (view,) = (view for view in interface.views if view.name == "Gold customers")
+    reference = f"@row={{'@odata.id':'savedqueries({view.id})'}}&@column='name'"
+    words = second.ok(
+        "GET", f"RetrieveLocLabels(EntityMoniker=@row,AttributeName=@column,IncludeUnpublished=true)?{reference}"
+    )
+    assert [each["Label"] for each in words["Label"]["LocalizedLabels"]] == ["Gold customers", "Goldkunden"]

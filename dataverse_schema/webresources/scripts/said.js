@@ -29,19 +29,28 @@
     return Array.isArray(parts) && parts.length && parts.every(known) ? clauses(parts, texts, format, " ") : english || "";
   }
 
+  function kept(row) {
+    try {
+      return JSON.parse(row.loy_said || "{}");
+    } catch (error) {
+      return {};
+    }
+  }
+
+  // A row of the log -> [first, last] of the entries that the change appended to its customer's ledger, or null.
+  function booked(row) {
+    const places = kept(row).booked;
+    return Array.isArray(places) && places.length === 2 && places.every(Number.isInteger) ? places : null;
+  }
+
   // A row of the log -> {message, next}.
   function ofLog(row, texts, format) {
-    let kept = {};
-    try {
-      kept = JSON.parse(row.loy_said || "{}");
-    } catch (error) {
-      kept = {};
-    }
+    const said = kept(row);
     return {
-      message: sentence(kept.message, row.loy_message || row.loy_name, texts, format),
-      next: sentence(kept.next, row.loy_nextstep, texts, format)
+      message: sentence(said.message, row.loy_message || row.loy_name, texts, format),
+      next: sentence(said.next, row.loy_nextstep, texts, format)
     };
   }
 
-  Loyalty.said = { sentence: sentence, ofLog: ofLog };
+  Loyalty.said = { sentence: sentence, ofLog: ofLog, booked: booked };
 }(window.Loyalty = window.Loyalty || {}));

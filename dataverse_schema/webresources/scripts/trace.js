@@ -14,6 +14,16 @@
     }
   }
 
+  // The entries that the change appended; of one that was decided again, or before this was kept, those that name its record.
+  function entriesOf(log) {
+    const quoted = function (text) { return "'" + String(text).replace(/'/g, "''") + "'"; };
+    const places = Loyalty.said.booked(log);
+    const filter = places && log.loy_customerkey
+      ? "loy_MembershipId/loy_customerkey eq " + quoted(log.loy_customerkey) + " and loy_sequence ge " + places[0] + " and loy_sequence le " + places[1]
+      : "loy_cause eq " + quoted(causeOf(log));
+    return "loy_entries?$select=" + ENTRY + "&$filter=" + filter + "&$orderby=loy_sequence asc&$top=50";
+  }
+
   function causeOf(log) { return (log.loy_operation || "") + ":" + (log.loy_recordid || ""); }
 
   async function trace(log, texts, format) {
@@ -23,7 +33,7 @@
     const answers = await Promise.all([
       Loyalty.record.read(log),
       Loyalty.webApi.read("loy_integrationlogs?$select=" + COLUMNS + "&$filter=" + same + "&$orderby=loy_occurredon asc&$top=50"),
-      Loyalty.webApi.read("loy_entries?$select=" + ENTRY + "&$filter=loy_cause eq " + quoted(causeOf(log)) + "&$orderby=loy_sequence asc&$top=50")
+      Loyalty.webApi.read(entriesOf(log))
     ]);
     return el("div", { "class": "trace" }, [
       facts(log, answers[0], Loyalty.said.ofLog(log, texts, format), say, format),
