@@ -19,7 +19,7 @@ from connector.sign_in import dataverse_tokens
 from connector.store import Store
 
 if TYPE_CHECKING:
-    from azure.servicebus import ServiceBusClient
+    from azure.servicebus import ServiceBusClient, ServiceBusMessage
 
     from connector.dead_letters import DeadLetters
     from connector.mass import MassJobs
@@ -83,7 +83,7 @@ class App:
     def mass(self) -> "MassJobs":
         from connector.mass import MassJobs
 
-        return MassJobs(self.mass_clients, self.programs, self.send_changes, self.now)
+        return MassJobs(self.mass_clients, self.programs, self.send_changes, self.send_notices, self.now)
 
     @cached_property
     def mass_clients(self) -> list[DataverseClient]:
@@ -123,6 +123,9 @@ class App:
     def send_changes(self, changes: Sequence[Change]) -> None:
         if changes:
             self.changes.send(changes)
+
+    def send_notices(self, notices: "Sequence[ServiceBusMessage]") -> None:
+        self.notices.send(notices)
 
     def close(self) -> None:
         """For commands that end; a function app is simply stopped."""

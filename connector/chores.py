@@ -1,7 +1,5 @@
 """What timers do: pick up what waits, send notices."""
 
-import json
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
@@ -10,7 +8,7 @@ from typing import Any
 from connector.bus import Change, QueueSender, Subject
 from connector.dataverse import DataverseClient
 from connector.dataverse.odata import moment
-from connector.rows.bulkruns import notices_confirmed
+from connector.notices import notice
 from connector.rows.choices import KIND_OF, AdjustmentStatus, NoticeStatus, RedemptionStatus
 
 _PATIENCE = timedelta(minutes=2)
@@ -46,9 +44,9 @@ class Chores:
     def send_notices(self, queue: QueueSender, enough: Callable[[], bool] = lambda: False) -> int:
         """Put the notices of committed entries on their queue, then mark them, some pages at a time until there are no more or
         it is `enough`. A crash between the two sends one twice: its message id is the entry's, so the queue's duplicate
-        detection or the receiver can tell. A bulk run is told how many of its notices the queue has accepted."""
+        detection or the receiver can tell. A bulk run sends those of its own entries itself."""
         path = (
-            "loy_entries?$select=loy_sequence,loy_kind,loy_points,loy_cause,loy_tiercode,loy_occurredon,_loy_bulkrunid_value"
+            "loy_entries?$select=loy_sequence,loy_kind,loy_points,loy_cause,loy_tiercode,loy_occurredon"
             "&$expand=loy_MembershipId($select=loy_customerkey,loy_balance)"
             f"&$filter=loy_noticestatus eq {NoticeStatus.WAITING.value}"
         )
@@ -65,34 +63,23 @@ class Chores:
             return sent + sum(future.result() for future in under_way)
 
     def _send_notices(self, queue: QueueSender, page: Sequence[dict[str, Any]]) -> int:
-        from azure.servicebus import ServiceBusMessage
-
         queue.send(
             [
-                ServiceBusMessage(
-                    json.dumps(
-                        {
-                            "entry": row["loy_entryid"],
-                            "customer": row["loy_MembershipId"]["loy_customerkey"],
-                            "kind": KIND_OF[row["loy_kind"]].value,
-                            "points": row["loy_points"],
-                            "cause": row["loy_cause"],
-                            "tier": row["loy_tiercode"],
-                            "occurred_on": row["loy_occurredon"],
-                            "balance": row["loy_MembershipId"]["loy_balance"],
-                        }
-                    ),
-                    message_id=row["loy_entryid"],
-                    content_type="application/json",
+                notice(
+                    row["loy_entryid"],
+                    customer=row["loy_MembershipId"]["loy_customerkey"],
+                    kind=KIND_OF[row["loy_kind"]],
+                    points=row["loy_points"],
+                    cause=row["loy_cause"],
+                    tier=row["loy_tiercode"],
+                    occurred_on=row["loy_occurredon"],
+                    balance=row["loy_MembershipId"]["loy_balance"],
                 )
                 for row in page
             ]
         )
         marked = [{"loy_entryid": row["loy_entryid"], "loy_noticestatus": NoticeStatus.SENT.value} for row in page]
         self._client.update_multiple("loy_entries", "loy_entry", marked)
-        runs = Counter(row["_loy_bulkrunid_value"] for row in page if row["_loy_bulkrunid_value"])
-        for run_id, count in runs.items():
-            notices_confirmed(self._client, run_id, count)
         return len(page)
 
 

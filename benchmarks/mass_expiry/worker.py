@@ -38,6 +38,7 @@ def main() -> int:
                 [app.client],
                 app.programs.current(),
                 app.send_changes,
+                app.send_notices,
                 clock=app.now,
                 lanes=options.lanes,
                 page=options.page,

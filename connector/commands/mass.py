@@ -143,7 +143,7 @@ def _show(app: App, progress: Progress) -> int:
         f" {totals.second_round} second round, {totals.failed} failed"
     )
     print(
-        f"  {totals.entries} entries, {totals.points} points cancelled, {progress.notices_confirmed} notices confirmed,"
+        f"  {totals.entries} entries, {totals.points} points cancelled, {totals.notices} notices confirmed,"
         f" {totals.conflicts} conflicts, {totals.rewritten} copies written anew"
     )
     print(f"  {progress.per_second:.0f} customers/s, held back {totals.throttled:.0f} s")

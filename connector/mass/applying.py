@@ -22,6 +22,7 @@ from connector.mass.order import Order
 from connector.mass.pace import Pace
 from connector.processing import broken, refused
 from connector.rows import ledger
+from connector.rows.choices import NoticeStatus
 from connector.rows.copies import copies
 from connector.rows.customers import CustomerRow
 from connector.rows.values import Row, Unusable
@@ -195,6 +196,8 @@ class Applier:
     def _entry_row(self, entry: Entry) -> dict[str, Any]:
         row = ledger.entry_row(self._program, entry)
         row["loy_BulkRunId@odata.bind"] = bind("loy_bulkruns", self._run_id)
+        if row["loy_noticestatus"] == NoticeStatus.WAITING:
+            row["loy_noticestatus"] = NoticeStatus.RUN.value
         return row
 
     def _update(self, entity_set: str, table: str, rows: Sequence[tuple[Member, Row]], applied: Applied) -> None:

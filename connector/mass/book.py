@@ -39,11 +39,9 @@ _TOTALS = {
     "conflicts": "loy_conflicts",
     "rewritten": "loy_rewritten",
     "throttled": "loy_throttled",
+    "notices": "loy_noticesconfirmed",
 }
-_ROW = (
-    f"{_ORDER},{','.join(_TOTALS.values())},loy_status,loy_cursor,loy_noticesconfirmed,loy_startedon,loy_seenon,loy_figures,"
-    "loy_message"
-)
+_ROW = f"{_ORDER},{','.join(_TOTALS.values())},loy_status,loy_cursor,loy_startedon,loy_seenon,loy_figures,loy_message"
 ENDED = frozenset({BulkStatus.DONE, BulkStatus.CANCELLED})  # what failed may be resumed when its reason is gone
 
 
@@ -296,7 +294,6 @@ def _progress(run_id: str, row: Row, parts: list[Part] | None) -> Progress:
         status=BulkStatus(row["loy_status"]),
         totals=totals,
         parts_left=None if parts is None else len(parts),
-        notices_confirmed=row["loy_noticesconfirmed"] or 0,
         started_on=utc(row["loy_startedon"]) if row["loy_startedon"] else None,
         seen_on=utc(row["loy_seenon"]) if row["loy_seenon"] else None,
         message=row["loy_message"] or "",

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from connector.bus import Change
 from connector.dataverse import DataverseClient
@@ -17,6 +18,9 @@ from connector.mass.worker import PAGE, work
 from connector.rows.choices import BulkKind
 from connector.rows.programs import Programs
 
+if TYPE_CHECKING:
+    from azure.servicebus import ServiceBusMessage
+
 
 @dataclass(frozen=True, slots=True)
 class MassJobs:
@@ -25,6 +29,7 @@ class MassJobs:
     clients: Sequence[DataverseClient]
     programs: Programs
     send: Callable[[Sequence[Change]], None]
+    notify: "Callable[[Sequence[ServiceBusMessage]], None]"
     clock: Callable[[], datetime]
 
     def start(self, order: Order) -> str:
@@ -67,6 +72,7 @@ class MassJobs:
             self.clients,
             program or self.programs.current(),
             self.send,
+            self.notify,
             clock=self.clock,
             lanes=lanes,
             page=page,

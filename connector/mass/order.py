@@ -45,7 +45,8 @@ class Order:
 class Totals:
     """`selected` customers are to be visited. Each ends as `done`, `excluded`, `second_round` (decided again through the session
     queue) or `failed` (listed in the integration log with the reason). `points` are cancelled points, above zero. `conflicts`
-    counts customers whom somebody else changed in the middle, `rewritten` those whose copies were stale because of it."""
+    counts customers whom somebody else changed in the middle, `rewritten` those whose copies were stale because of it.
+    `notices` are those that the queue has accepted."""
 
     selected: int = 0
     done: int = 0
@@ -57,6 +58,7 @@ class Totals:
     conflicts: int = 0
     rewritten: int = 0
     throttled: float = 0.0
+    notices: int = 0
 
     def __add__(self, other: Self) -> "Totals":
         return Totals(*map(sum, zip(astuple(self), astuple(other), strict=True)))
@@ -75,7 +77,6 @@ class Progress:
     status: BulkStatus
     totals: Totals
     parts_left: int | None
-    notices_confirmed: int
     started_on: datetime | None
     seen_on: datetime | None
     message: str

@@ -1,4 +1,8 @@
-"""Does a run: lanes take parts of the customers and go through them page by page."""
+"""Does a run: lanes take parts of the customers and go through them page by page.
+
+Notices of a run follow its entries page by page and are counted with them, so the run's own parts are all that is kept about
+them: whoever finishes the page of a worker that died sends its notices again, under the same ids.
+"""
 
 import logging
 import os
@@ -10,11 +14,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import batched
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from connector.bus import Change
 from connector.cases.invoice import unusable
 from connector.dataverse import DataverseClient, Transient
+from connector.dataverse.odata import moment
 from connector.loyalty.ledger import Entry
 from connector.loyalty.program import Program
 from connector.mass import exclusions, selection
@@ -26,9 +32,16 @@ from connector.mass.exclusions import Exclusions
 from connector.mass.figures import figures_of
 from connector.mass.order import BadOrder, Figures, Order, Progress, Totals
 from connector.mass.pace import WINDOW, Pace
+from connector.notices import notice
+from connector.rows import ledger
 from connector.rows.choices import BulkKind, BulkStatus
 from connector.rows.log import log_write
 from connector.rows.values import Row
+
+if TYPE_CHECKING:
+    from azure.servicebus import ServiceBusMessage
+
+    type Notify = Callable[[Sequence[ServiceBusMessage]], None]
 
 _log = logging.getLogger("loyalty.mass")
 PAGE = 1000  # customers
@@ -40,6 +53,7 @@ def work(
     clients: Sequence[DataverseClient],
     program: Program,
     send: Callable[[Sequence[Change]], None],
+    notify: "Notify",
     *,
     clock: Callable[[], datetime],
     lanes: int = 4,
@@ -56,7 +70,8 @@ def work(
     BadOrder when it cannot be done as ordered: the row is marked as failed and says why.
 
     `clients` are application users, each with `lanes` threads of its own: a lane has one page of at most `page` customers in
-    the making. `send` puts what must be decided again on the session queue. A part whose worker was not heard of for `lease`
+    the making. `send` puts what must be decided again on the session queue, `notify` the notices of entries on theirs; when a
+    queue refuses, the page is finished later. A part whose worker was not heard of for `lease`
     seconds is taken over. `decider` is another than the review. `window` is the span of service protection in seconds, shorter
     where limits are scaled. `progress` hears the state of the whole run after each page; it is called from many threads.
     """
@@ -83,6 +98,7 @@ def work(
             run_id,
             pace,
             send,
+            notify,
             clock,
             book,
             excluded,
@@ -119,11 +135,15 @@ def work(
                 fault = future.exception()
                 if isinstance(fault, Lost):
                     _log.warning("%s: somebody else has taken over", fault)
-                elif isinstance(fault, Transient):
+                elif isinstance(fault, (Transient, Unsent)):
                     _log.warning("partition %s waits: %s", part.low, fault)
                 elif fault is not None:
                     book.set_status(BulkStatus.FAILED, f"{type(fault).__name__}: {fault}")
                     raise fault
+
+
+class Unsent(Exception):
+    """A queue does not accept what must be sent: the page is finished later."""
 
 
 @dataclass(slots=True)
@@ -137,6 +157,7 @@ class _Crew:
     run_id: str
     pace: Pace
     send: Callable[[Sequence[Change]], None]
+    notify: "Notify"
     clock: Callable[[], datetime]
     book: Book
     excluded: Exclusions
@@ -157,11 +178,11 @@ class _Crew:
                 part.begun = part.done
                 self.book.leave(part, totals, figures, finished=False)
                 return
-            totals, figures = self._page(rows, applier)
+            totals, figures, _ = self._page(rows, applier)
             part.done = part.begun
         self.progress(self.book.leave(part, totals, figures, finished=True))
 
-    def _page(self, rows: Sequence[Row], applier: Applier) -> tuple[Totals, Figures]:
+    def _page(self, rows: Sequence[Row], applier: Applier) -> tuple[Totals, Figures, Applied]:
         # A review does more than cancel points: only the run that does nothing else passes people by.
         passes = self.order.kind is BulkKind.EXPIRY
         visited = [row for row in rows if not (passes and self.excluded.holds(row))]
@@ -172,9 +193,10 @@ class _Crew:
             self._second_round(applied)
             self._list(applied, [*problems, *(problem for member in members for problem in member.problems)])
         totals, figures = self._count(members, applied)
+        totals.notices = 0 if self.order.dry_run else self._announce(applied.written)
         totals.excluded = len(rows) - len(visited)
         totals.failed += len(problems)
-        return totals, figures
+        return totals, figures, applied
 
     def _count(self, members: Sequence[Member], applied: Applied) -> tuple[Totals, Figures]:
         lost = {member.id for member, _ in applied.failed}
@@ -192,10 +214,33 @@ class _Crew:
             figures_of(self.program, self.order, member, entries, figures)
         return totals, figures
 
+    def _announce(self, members: Sequence[Member]) -> int:
+        """Send the notices of what was written; how many."""
+        kinds = self.program.notice_kinds if self.order.notices else ()
+        notices = [
+            notice(
+                ledger.entry_id(entry),
+                customer=entry.customer,
+                kind=entry.kind,
+                points=entry.points,
+                cause=entry.cause,
+                tier=entry.moved.tier,
+                occurred_on=moment(entry.occurred_on),
+                balance=member.state.balance,
+            )
+            for member in members
+            for entry in [*member.own, *member.decision.entries]
+            if entry.kind.value in kinds
+        ]
+        if notices:
+            _sent(self.notify, notices)
+        return len(notices)
+
     def _second_round(self, applied: Applied) -> None:
         """Decided again in their session: who would not stay still, and who has more due than fits in one decision."""
         again = applied.second_round + [member for member in applied.written if member.decision.unfinished]
-        self.send([review(member.id, str(member.customer), self.run_id) for member in again])
+        if again:
+            _sent(self.send, [review(member.id, str(member.customer), self.run_id) for member in again])
 
     def _list(self, applied: Applied, problems: Sequence[Problem]) -> None:
         """In the integration log, with the reason: somebody repairs and resumes."""
@@ -208,24 +253,33 @@ class _Crew:
             )
 
     def _resumed(self, part: Part, applier: Applier) -> tuple[Totals, Figures]:
-        """Finish and count what somebody who died had begun. Told in one report: who dies meanwhile has told nothing."""
-        totals, figures = self._recovered(part, applier)
+        """Finish and count what somebody had begun who died, or was only slow and is writing still.
+
+        First everybody who is due yet, so that nothing is left to write for anybody; then what of the run's entries was not
+        counted that way. Told in one report: who dies meanwhile has told nothing.
+        """
+        totals, figures, finished = Totals(), Counter[tuple[str, str, str]](), Applied()
         for rows in selection.pages(self.client, self.order, part, self.page):
             within = [row for row in rows if selection.place(row) <= part.begun]
-            more, moved = self._page(within, applier)
+            more, moved, applied = self._page(within, applier)
             totals, figures = totals + more, figures + moved
+            finished.written += applied.written
             if len(within) < len(rows):
                 break
+        more, moved = self._recovered(part, applier, finished.written)
         part.done = part.begun
-        return totals, figures
+        return totals + more, figures + moved
 
-    def _recovered(self, part: Part, applier: Applier) -> tuple[Totals, Figures]:
+    def _recovered(self, part: Part, applier: Applier, counted: Sequence[Member]) -> tuple[Totals, Figures]:
         """What this run has written of a part without counting it. Its copies are written again: they may be missing or stale."""
+        known = {entry.key for member in counted for entry in (*member.own, *member.decision.entries)}
+        done = {member.id for member in counted}
         totals, figures = Totals(), Counter[tuple[str, str, str]]()
         for rows in selection.everybody(self.client, part, self.page):
             own: dict[str, list[Entry]] = {}
             for member_id, entry in entries(self.client, rows, f"_loy_bulkrunid_value eq {self.run_id}"):
-                own.setdefault(member_id, []).append(entry)
+                if entry.key not in known:
+                    own.setdefault(member_id, []).append(entry)
             members = [untouched(row) for row in rows if row["loy_membershipid"] in own]
             for member in members:
                 member.own = own[member.id]
@@ -234,5 +288,14 @@ class _Crew:
             applied = Applied(written=members)
             applier.copy(members, applied)
             more, moved = self._count(members, applied)
+            more.done -= sum(member.id in done for member in members)
+            more.notices = self._announce(members)
             totals, figures = totals + more, figures + moved
         return totals, figures
+
+
+def _sent[T](send: Callable[[Sequence[T]], None], messages: Sequence[T]) -> None:
+    try:
+        send(messages)
+    except Exception as error:
+        raise Unsent(f"{type(error).__name__}: {error}") from error

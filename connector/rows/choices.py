@@ -48,6 +48,7 @@ class NoticeStatus(IntEnum):
     NONE = _FIRST
     WAITING = _FIRST + 1
     SENT = _FIRST + 2
+    RUN = _FIRST + 3  # the bulk run that wrote the entry sends it
 
 
 class BulkKind(IntEnum):

@@ -71,11 +71,15 @@ def code_entry_id(code: str) -> str:
     return derived_id("code", code)
 
 
+def entry_id(entry: Entry) -> str:
+    return code_entry_id(entry.code) if entry.code else derived_id("entry", entry.key)
+
+
 def entry_row(program: Program, entry: Entry) -> dict[str, Any]:
     movements = entry.moved
     notice = NoticeStatus.WAITING if entry.kind.value in program.notice_kinds else NoticeStatus.NONE
     return {
-        "loy_entryid": code_entry_id(entry.code) if entry.code else derived_id("entry", entry.key),
+        "loy_entryid": entry_id(entry),
         "loy_name": f"{entry.kind.value} {entry.points:+}" if entry.kind is not Kind.TIER else f"tier {movements.tier}",
         "loy_MembershipId@odata.bind": bind("loy_memberships", Customer.parse(entry.customer).membership_id),
         "loy_sequence": entry.sequence,

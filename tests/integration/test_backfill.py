@@ -69,7 +69,7 @@ class Shelf:
         self.client = self.office.client
         self.programs = Programs(self.client, "CJ")
         self.program = self.programs.current()
-        self.jobs = MassJobs([self.client], self.programs, self.office.sent.extend, self.office.now)
+        self.jobs = MassJobs([self.client], self.programs, self.office.sent.extend, [].extend, self.office.now)
         self.order = Order(BulkKind.BACKFILL, NOW.date())
         self.baskets = baskets()
         shop = Shop(self.client)

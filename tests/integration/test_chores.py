@@ -93,7 +93,7 @@ def test_points_expire_in_the_review_that_is_due(tmp_path: Path) -> None:
         customer, invoice = customer_with_invoice(office, "10")
         office.client.commit([Update(f"invoices({invoice})", PAID)])
         office.work(office.events())
-        jobs = MassJobs([office.client], Programs(office.client, "CJ"), office.sent.extend, office.now)
+        jobs = MassJobs([office.client], Programs(office.client, "CJ"), office.sent.extend, [].extend, office.now)
         assert jobs.work(jobs.start_nightly()).totals.selected == 0
         moment[0] += timedelta(days=400)  # points live for twelve months, to the end of the month
         assert jobs.work(jobs.start_nightly()).totals.done == 1

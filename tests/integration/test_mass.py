@@ -3,7 +3,8 @@
 import argparse
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,13 +23,28 @@ from connector.loyalty.program import Program
 from connector.mass import BadOrder, MassJobs, Order, Progress, read, set_status, start, work
 from connector.mass.whatif import changed
 from connector.rows import ledger
-from connector.rows.choices import BulkKind, BulkStatus
+from connector.rows.choices import BulkKind, BulkStatus, NoticeStatus
 from connector.rows.programs import Programs, read_program
 from tests.office import Office
 from tests.town import NOW, Resident, residents, settle_in
 from tests.unit.loyalty_book import TIERED
 
 LEASE = 60.0
+
+
+class Queue:
+    """Takes messages; `full` after some."""
+
+    def __init__(self) -> None:
+        self.messages: list[Any] = []
+        self.room = 10**9
+        self.refused = 0
+
+    def send(self, messages: Sequence[Any]) -> None:
+        if len(self.messages) + len(messages) > self.room:
+            self.refused += 1
+            raise ConnectionError("the queue is full")
+        self.messages += messages
 
 
 class Town:
@@ -40,6 +56,7 @@ class Town:
         self.client = self.office.client
         self.program: Program = read_program(self.client, "CJ")
         self.seed = 0
+        self.notices = Queue()
 
     def now(self) -> datetime:
         return self.moment
@@ -58,7 +75,8 @@ class Town:
         more = {"page": 20, "lanes": 2, "lease": LEASE} | more
         sent = self.office.sent.extend
         program = more.pop("program", self.program)
-        return work(run_id, [client or self.client], program, sent, clock=self.now, **more)
+        tell = more.pop("notify", self.notices.send)
+        return work(run_id, [client or self.client], program, sent, tell, clock=self.now, **more)
 
     def points(self, customer: Customer) -> tuple[int, int]:
         """On the membership and on the customer."""
@@ -290,7 +308,8 @@ def test_a_dry_run_says_what_the_run_then_does(town: Town) -> None:
     dry = town.work(town.start(dry_run=True))
     assert len(town.client.get("loy_entries?$select=loy_sequence")) == len(before)
     real = town.work(town.start())
-    assert (dry.totals, dry.figures) == (real.totals, real.figures)
+    assert dry.totals.notices == 0
+    assert (dry.totals, dry.figures) == (replace(real.totals, notices=0), real.figures)
     assert done(real) == expected(people)
     gone = sum(points for (what, _, _), points in real.figures.items() if what == "cancelled")
     assert gone == real.totals.points
@@ -442,7 +461,9 @@ def test_a_wish_that_is_wrong_is_named() -> None:
 
 def test_a_row_that_an_administrator_makes_is_worked_on_by_the_timer(town: Town) -> None:
     people = town.settle(20)
-    jobs = MassJobs([town.client, meddled(town)], Programs(town.client, "CJ"), town.office.sent.extend, town.now)
+    jobs = MassJobs(
+        [town.client, meddled(town)], Programs(town.client, "CJ"), town.office.sent.extend, town.notices.send, town.now
+    )
     run_id, empty, early = (str(uuid4()) for _ in range(3))
     row = {"loy_kind": BulkKind.EXPIRY.value, "loy_status": BulkStatus.RUNNING.value}
     tomorrow = town.now().date() + timedelta(days=1)
@@ -468,41 +489,105 @@ def read_message(town: Town, run_id: str) -> str:
     return str(row["loy_message"])
 
 
-class Queue:
-    """Takes messages; `full` after some."""
-
-    def __init__(self) -> None:
-        self.messages: list[Any] = []
-        self.room = 10**9
-
-    def send(self, messages: list[Any]) -> None:
-        if len(self.messages) + len(messages) > self.room:
-            raise ConnectionError("the queue is full")
-        self.messages += messages
-
-
-def test_notices_follow_the_entries_once_and_are_confirmed(town: Town) -> None:
-    chores = Chores(town.client, town.office.sent.extend, town.now)
-    chores.send_notices(Queue())  # type: ignore[arg-type]
+def test_notices_follow_the_entries_page_by_page_and_are_confirmed(town: Town) -> None:
     people = town.settle(30)
-    run_id = town.start()
-    town.work(run_id)
-    silent = town.settle(10)
-    quiet = town.start(notices=False)
-    town.work(quiet)
     queue = Queue()
-    queue.room = 5
-    with pytest.raises(ConnectionError):
-        chores.send_notices(queue)  # type: ignore[arg-type]
+    queue.room = expected(people)[0] // 2
+    run_id = town.start()
+    refused = town.work(run_id, notify=queue.send, lanes=1, page=5, stop=lambda: queue.refused > 0)
+    assert refused.status is BulkStatus.RUNNING
+    assert 0 < refused.totals.notices == len(queue.messages) <= queue.room
     queue.room = 10**9
-    assert chores.send_notices(queue) == expected(people)[0]  # type: ignore[arg-type]
-    assert chores.send_notices(queue) == 0  # type: ignore[arg-type]
+    town.moment += timedelta(seconds=LEASE + 1)
+    ended = town.work(run_id, notify=queue.send)
     told = {body["customer"]: body for body in (json.loads(str(message)) for message in queue.messages)}
-    assert {key: body["points"] for key, body in told.items()} == {
-        str(person.customer): -person.gone for person in people if person.gone
+    assert {key: (body["kind"], body["points"], body["balance"]) for key, body in told.items()} == {
+        str(person.customer): ("expire", -person.gone, person.state.balance - person.gone)
+        for person in people
+        if person.gone
     }
-    assert not {str(person.customer) for person in silent} & set(told)
-    assert (read(town.client, run_id).notices_confirmed, read(town.client, quiet).notices_confirmed) == (len(told), 0)
+    assert ended.totals.notices == len(told) == len(queue.messages)
+    for message in queue.messages:
+        row = town.client.get(f"loy_entries({message.message_id})?$select=loy_noticestatus,loy_occurredon")
+        assert (row["loy_noticestatus"], row["loy_occurredon"]) == (
+            NoticeStatus.RUN,
+            json.loads(str(message))["occurred_on"],
+        )
+    chores = Chores(town.client, town.office.sent.extend, town.now)
+    waiting = Queue()
+    chores.send_notices(waiting)  # type: ignore[arg-type]
+    assert not {message.message_id for message in queue.messages} & {message.message_id for message in waiting.messages}
+
+    town.settle(10)
+    quiet = town.work(town.start(notices=False), notify=queue.send)
+    assert (quiet.totals.done > 0, quiet.totals.notices, len(queue.messages)) == (True, 0, len(told))
+
+
+def test_a_crash_repeats_notices_of_one_page_under_the_same_ids(town: Town) -> None:
+    people = town.settle(30)
+    queue = Queue()
+    run_id = town.start()
+
+    def crash(messages: Any) -> None:
+        queue.send(messages)
+        raise Crash
+
+    with pytest.raises(Crash):
+        town.work(run_id, notify=crash, lanes=1, page=5, worker="one")
+    set_status(town.client, run_id, BulkStatus.RUNNING)
+    repeated = len(queue.messages)
+    town.moment += timedelta(seconds=LEASE + 1)
+    ended = town.work(run_id, notify=queue.send, page=5, worker="two")
+    ids = [message.message_id for message in queue.messages]
+    assert 0 < repeated <= 5
+    assert ended.totals.notices == len(set(ids)) == len(ids) - repeated == expected(people)[0]
+
+
+def overtaken(town: Town, run_id: str, k: int) -> tuple[Progress, int]:
+    """A worker stands still before it writes entries, another takes its part over, and the first goes on at the other's
+    k-th request. How the run ends, and how many requests the other made."""
+    then = town.moment
+    stands, goes = threading.Event(), threading.Event()
+    requests = 0
+
+    def stand(request: Any) -> None:
+        if "/loy_entries/Microsoft" in request.url and not stands.is_set():
+            stands.set()
+            assert goes.wait(60)
+
+    def slow() -> None:
+        sent = (town.office.sent.extend, town.notices.send)
+        more: dict[str, Any] = {"lanes": 1, "page": 4, "lease": LEASE, "worker": "slow", "stop": goes.is_set}
+        work(run_id, [meddled(town, before=stand)], town.program, *sent, clock=lambda: then, **more)
+
+    def release(request: Any) -> None:
+        nonlocal requests
+        requests += 1
+        if requests == k:
+            goes.set()
+            thread.join()
+
+    thread = threading.Thread(target=slow)
+    thread.start()
+    assert stands.wait(60)
+    town.moment += timedelta(seconds=LEASE + 1)
+    end = town.work(run_id, meddled(town, before=release), lanes=1, page=4, worker="quick")
+    goes.set()
+    thread.join()
+    return end, requests
+
+
+def test_who_lost_the_lease_and_writes_on_is_counted(town: Town) -> None:
+    for k in range(1, 100):
+        people = town.settle(6, due=0.9)
+        end, requests = overtaken(town, town.start(), k)
+        assert end.status is BulkStatus.DONE
+        assert done(end) == expected(people), f"request {k}"
+        assert end.totals.entries == end.totals.notices == end.totals.done
+        if requests < k:
+            break
+    assert k > 12
+    town.holds()
 
 
 def command(town: Town, *arguments: str) -> int:
@@ -510,7 +595,7 @@ def command(town: Town, *arguments: str) -> int:
     parser = argparse.ArgumentParser()
     module = liability if arguments[0] == "liability" else mass
     module.options(parser)
-    jobs = MassJobs([town.client], Programs(town.client, "CJ"), town.office.sent.extend, town.now)
+    jobs = MassJobs([town.client], Programs(town.client, "CJ"), town.office.sent.extend, town.notices.send, town.now)
     app: Any = SimpleNamespace(client=town.client, mass=jobs, programs=jobs.programs, now=town.now)
     return module.run(app, parser.parse_args(arguments[1:] if module is liability else list(arguments)))
 
@@ -558,7 +643,7 @@ def test_the_nightly_review_spares_whom_the_programme_names(town: Town) -> None:
     )
     path = f"loy_programs({town.program.id})"
     town.client.commit([Update(path, {"loy_exclude": fetch})])
-    jobs = MassJobs([town.client], Programs(town.client, "CJ"), town.office.sent.extend, town.now)
+    jobs = MassJobs([town.client], Programs(town.client, "CJ"), town.office.sent.extend, town.notices.send, town.now)
     customers, points = expected(people)
     progress = jobs.work(jobs.start_nightly())
     assert done(progress) == (customers, points - spared.gone)

@@ -137,7 +137,7 @@ def test_customers_move_in_the_night_on_which_other_tiers_come_into_force(compan
     office = company.office
 
     def night() -> tuple[int, str]:
-        jobs = MassJobs([office.client], Programs(office.client, "CJ"), office.sent.extend, office.now)
+        jobs = MassJobs([office.client], Programs(office.client, "CJ"), office.sent.extend, [].extend, office.now)
         run_id = jobs.start_nightly()
         jobs.work(run_id)
         (member,) = office.client.get("loy_memberships?$filter=loy_sequence gt 0&$expand=loy_TierId($select=loy_code)")

@@ -1,0 +1,36 @@
+"""What is told about an entry, for whoever writes to customers."""
+
+import json
+from typing import TYPE_CHECKING
+
+from connector.loyalty.ledger import Kind
+
+if TYPE_CHECKING:
+    from azure.servicebus import ServiceBusMessage
+
+
+def notice(
+    entry_id: str,
+    *,
+    customer: str,
+    kind: Kind,
+    points: int,
+    cause: str,
+    tier: str | None,
+    occurred_on: str,
+    balance: int,
+) -> "ServiceBusMessage":
+    """The message about one entry. Its id is the entry's: the queue's duplicate detection or the receiver knows a repetition."""
+    from azure.servicebus import ServiceBusMessage  # heavy: paid when the first message is sent
+
+    body = {
+        "entry": entry_id,
+        "customer": customer,
+        "kind": kind.value,
+        "points": points,
+        "cause": cause,
+        "tier": tier,
+        "occurred_on": occurred_on,
+        "balance": balance,
+    }
+    return ServiceBusMessage(json.dumps(body), message_id=entry_id, content_type="application/json")
