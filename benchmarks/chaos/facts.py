@@ -106,6 +106,7 @@ class Book:
     invoices: dict[str, Invoice] = field(default_factory=dict)
     wishes: dict[str, Wish] = field(default_factory=dict)
     adjustments: dict[str, Adjustment] = field(default_factory=dict)
+    expiries: set[str] = field(default_factory=set)  # mass runs that somebody ordered
     poisoned: set[str] = field(default_factory=set)  # records that must be parked, and texts nobody can read
     diary: list[tuple[datetime, str, str]] = field(default_factory=list)  # when, which customer, what
 
@@ -116,7 +117,3 @@ class Book:
         while following := self.customers[customer].merged_into:
             customer = following
         return customer
-
-    @property
-    def alive(self) -> list[str]:
-        return [key for key, customer in self.customers.items() if customer.merged_into is None]

@@ -28,6 +28,9 @@ class Faults:
     functions_killed_every: float = 0.0
     crash: float = 0.0
     clock_skew: float = 0.0
+    dataverse_killed_every: float = 0.0
+    entra_killed_every: float = 0.0
+    bulk_killed: float = 0.0  # after one of the bulk calls of a mass job
 
     @property
     def on(self) -> list[str]:
@@ -59,13 +62,35 @@ _RAGING = Faults(
     functions_killed_every=25.0,
     crash=0.02,
     clock_skew=90.0,
+    bulk_killed=0.2,
+)
+
+# On the processes of the local stack: what dials and SIGKILL can do, in real time.
+REAL = Faults(
+    event_lost=0.02,
+    event_duplicated=0.1,
+    event_reordered=0.3,
+    event_delayed=0.1,
+    throttled=0.02,
+    unavailable=0.02,
+    timed_out=0.02,
+    answer_lost=0.02,
+    connection_lost=0.02,
+    sql_deadlock=0.02,
+    lock_lost_every=6.0,
+    settlement_lost=0.02,
+    send_lost=0.02,
+    broker_killed_every=60.0,
+    functions_killed_every=25.0,
+    dataverse_killed_every=60.0,
+    entra_killed_every=60.0,
 )
 
 
-def swarm(seed: int) -> Faults:
+def swarm(seed: int, raging: Faults = _RAGING) -> Faults:
     """Half of the kinds, each at half to one and a half times its usual rate. Every twentieth seed has none."""
     chance = random.Random(f"{seed} faults")
     if seed % 20 == 0:
         return Faults()
-    rates = {name: rate * chance.uniform(0.5, 1.5) * (chance.random() < 0.5) for name, rate in asdict(_RAGING).items()}
+    rates = {name: rate * chance.uniform(0.5, 1.5) * (chance.random() < 0.5) for name, rate in asdict(raging).items()}
     return Faults(**rates)

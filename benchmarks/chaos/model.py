@@ -6,7 +6,7 @@ first, so the model is told the order of the ledger's entries: which row, how ma
 
 from calendar import monthrange
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from decimal import Decimal
@@ -61,7 +61,8 @@ class Model:
     """Replays a history. `differences` are sentences by customer; `holdings` what the model says each has.
 
     `asked` are the wishes by the id of their row: a till does not know it. `editions` are the rules that were published
-    together, by the day on which they came into force: when an edit is published is the connector's affair.
+    together, by the day on which they came into force: when an edit is published is the connector's affair. `seen` is what
+    a customer could spend, by one of the days `asked_on`, at some moment of the ledger.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Model:
         asked: Mapping[str, Wish],
         editions: list[tuple[date, frozenset[int]]],
         today: date,
+        asked_on: Collection[date] = (),
     ) -> None:
         self._editions = sorted(editions, key=lambda edition: edition[0])
         self._book = book
@@ -85,7 +87,12 @@ class Model:
                 self._rules[step.customer, step.cause] = step.rule
         self.differences: list[tuple[str, str]] = []
         self.holdings: dict[str, Holding] = {}
-        self.prefixes: dict[str, list[tuple[date, int, dict[date, int]]]] = defaultdict(list)
+        self._asked_on = asked_on
+        self.seen: dict[tuple[str, date], set[int]] = defaultdict(set)
+        self._sales: dict[str | None, list[Invoice]] = defaultdict(list)
+        for invoice in book.invoices.values():
+            if invoice.now.status != "deleted":
+                self._sales[invoice.now.customer].append(invoice)
         self._astray: set[str] = set()
         self._handed: dict[str, tuple[dict[date, int], int, list[dict[date, int]]]] = {}
         self._drawn: dict[str, dict[date, int]] = {}
@@ -104,8 +111,7 @@ class Model:
         earned: dict[str, int] = defaultdict(int)
         expected: dict[str, int] = {}
         pending: dict[str, int] = {}
-        theirs = [i for i in self._book.invoices.values() if i.now.customer == customer and i.now.status != "deleted"]
-        for invoice in sorted(theirs, key=lambda i: (i.dated, i.id)):
+        for invoice in sorted(self._sales[customer], key=lambda i: (i.dated, i.id)):
             document, version = f"invoice:{invoice.id}", invoice.now
             rule = self._rule(customer, document, invoice)
             money = net(version)
@@ -233,7 +239,8 @@ class Model:
             self._astray.add(step.customer)  # what follows from it would only repeat it
             should = f"should move {_dated(lots)}, says {_dated(step.moved)}"
             self._differs(step.customer, f"entry {step.sequence} ({step.kind} {step.cause}) {should}")
-        self.prefixes[step.customer].append((step.on, holding.owed, dict(holding.lots)))
+        for day in self._asked_on:
+            self.seen[step.customer, day].add(holding.available(day))
         return True
 
     def _invoice_step(self, holding: Holding, step: Step, row: str) -> None:

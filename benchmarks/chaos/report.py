@@ -33,7 +33,7 @@ class Outcome:
     def line(self) -> str:
         verdict = "holds" if self.holds else f"{len(self.broken)} BROKEN"
         return (
-            f"{self.seed:4}  {len(self.faults):2} of 20 kinds {'':26} {self.acts:5} {self.events:6} {self.changes:7}"
+            f"{self.seed:4}  {len(self.faults):2} kinds {'':32} {self.acts:5} {self.events:6} {self.changes:7}"
             f" {self.entries:7} {self.kills:5} {self.settled:7.0f} s {self.wall:5.1f} s  {verdict}"
         )
 

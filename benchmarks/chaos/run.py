@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.chaos.faults import Faults, swarm
-from benchmarks.chaos.laws import Laws, Verdict
+from benchmarks.chaos.laws import Laws, Verdict, audited
 from benchmarks.chaos.office import PROGRAM, Office, Process
 from benchmarks.chaos.planted import plant
 from benchmarks.chaos.report import Outcome, trace
@@ -90,7 +90,7 @@ def run(seed: int, size: Size, faults: Faults | None = None) -> tuple[Outcome, C
             except Exception as error:
                 outcome.broken.append(("", f"the run could not go on: {type(error).__name__}: {error}"))
             verdict = Laws(office.people, PROGRAM, company.book, world.now()).judge()
-            outcome.broken += [*_at_rest(office), *verdict.broken]
+            outcome.broken += [*_at_rest(office), *verdict.broken, *audited(office.people, PROGRAM, world.now())]
             counts = office.counts
             outcome.events, outcome.changes = counts["events"], counts["deliveries"]
             outcome.entries = verdict.entries

@@ -2,14 +2,15 @@
 
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Protocol
 
 from benchmarks.chaos.facts import Adjustment, Book, Customer, Invoice, Line, Rule, Terms, Tier, Version, Wish
-from connector.dataverse import Create, DataverseClient, Delete, Update
+from benchmarks.chaos.shelves import Shelves
+from connector.dataverse import Create, Delete, Update, Write
 
 _IDS = uuid.UUID("5d6f7c8e-1a2b-4c3d-8e9f-0a1b2c3d4e5f")
 FIRST_OPTION = 482_100_000
@@ -17,6 +18,7 @@ STATUS = {"issued": (0, 1), "paid": (2, 100001), "cancelled": (3, 100003)}
 _SPENDABLE = ("issue", "payment", "days after payment")
 _PERIODS = ("day", "month", "quarter", "year")
 _WINDOWS = ("lifetime", "rolling", "year")
+_EXPIRIES = 0.01  # mass runs ordered for each thing that people do
 _CATEGORIES = ("FOOD", "TOOLS", "Fuel", "")
 
 
@@ -47,32 +49,48 @@ def terms_of(chance: random.Random) -> Terms:
     )
 
 
+class People(Protocol):
+    """How people reach Dynamics: `DataverseClient`, or somebody who does not give up."""
+
+    def commit(self, writes: Sequence[Write]) -> object: ...
+
+    def request(self, method: str, path: str, body: Any) -> Any: ...
+
+    def get(self, path: str) -> Any: ...
+
+
 class Company:
-    """`client` is how people reach Dynamics; `pause` lets time go by; `code` tells the transaction code of a redemption."""
+    """`client` is how people reach Dynamics. A branch has customers and invoices of its own, and the `head`'s programme."""
 
     def __init__(
         self,
         name: str,
         program: str,
-        client: DataverseClient,
+        client: People,
         now: Callable[[], datetime],
         chance: random.Random,
-        terms: Terms | None = None,
+        head: "Company | None" = None,
     ) -> None:
         self._name = name
         self._program = program
+        self._programme = str(uuid.uuid5(_IDS, program))
         self._client = client
         self._now = now
         self._chance = chance
+        self._officer = random.Random(f"{name} officer")
         self._count = 0
-        self.book = Book(terms or terms_of(chance))
+        self._is_branch = head is not None
+        self._alive: list[str] = []
+        self._redemptions: list[Wish] = []
+        self._shelves = Shelves()
+        self.book: Book = Book(head.book.terms, poisoned=head.book.poisoned) if head else Book(terms_of(chance))
 
     # --- before the doors open ---
 
     def found(self, customers: int) -> None:
         terms = self.book.terms
         row = {
-            "loy_programid": self._id("program"),
+            "loy_programid": self._programme,
             "loy_code": self._program,
             "loy_name": "Chaos",
             "loy_spendableon": FIRST_OPTION + _SPENDABLE.index(terms.spendable),
@@ -100,6 +118,7 @@ class Company:
             row = {f"{table}id": key.partition(":")[2], "overriddencreatedon": since, **named}
             self._client.commit([Create(f"{table}s", row)])
             self.book.customers[key] = Customer(key, since.date())
+            self._alive.append(key)
 
     # --- a day's work ---
 
@@ -117,10 +136,12 @@ class Company:
             (14, lambda: self._redeem(till)),
             (6, self._void),
             (6, self._adjust),
-            (1, self._change_rule),
+            (0 if self._is_branch else 1, self._change_rule),
             (1, self._poison),
         ]
         self._chance.choices([act for _, act in acts], [weight for weight, _ in acts])[0]()
+        if not self._is_branch and self._officer.random() < _EXPIRIES:
+            self._expire()
 
     def _issue(self) -> None:
         customer, at = self._somebody(), self._now()
@@ -198,8 +219,8 @@ class Company:
 
     def _merge(self) -> None:
         giver = self._somebody()
-        others = [key for key in self.book.alive if key != giver and key[:4] == giver[:4]]
-        if len(self.book.alive) <= 4 or not others:
+        others = [key for key in self._alive if key != giver and key[:4] == giver[:4]]
+        if len(self._alive) <= 4 or not others:
             return
         heir = self._chance.choice(others)
         table = giver.partition(":")[0]
@@ -211,10 +232,10 @@ class Company:
         }
         self._client.request("POST", "Merge", body)
         self.book.customers[giver].merged_into = heir
-        for invoice in self.book.invoices.values():
+        self._alive.remove(giver)
+        for invoice in self._shelves.of(giver):
             was = invoice.now
-            if was.customer == giver and was.status != "deleted":
-                self._version(invoice, heir, was.status, was.lines, was.discount)
+            self._version(invoice, heir, was.status, was.lines, was.discount)
         for customer in (giver, heir):
             self.book.note(self._now(), customer, f"{giver} is merged into {heir}")
 
@@ -222,6 +243,7 @@ class Company:
         customer, points = self._somebody(), self._chance.choice((2, 20, 50, 100, 250, 600))
         wish = Wish(self._new(), customer, points, till=till is not None and self._chance.random() < 0.4)
         self.book.wishes[wish.id] = wish
+        self._redemptions.append(wish)
         self.book.note(self._now(), customer, f"redemption {wish.id[:8]} of {points} is asked for")
         if wish.till and till:
             till.redeem(wish.id, customer, points)
@@ -230,10 +252,9 @@ class Company:
 
     def _void(self) -> None:
         """A clerk types a code: of a redemption of this customer, sometimes one that was voided before."""
-        wishes = [wish for wish in self.book.wishes.values() if not wish.voids]
-        if not wishes:
+        if not self._redemptions:
             return
-        wish = self._chance.choice(wishes)
+        wish = self._chance.choice(self._redemptions)
         row = next(iter(self._client.get(self.redemptions(wish))), None)
         if row and row["loy_transactioncode"]:
             customer = self.book.heir(wish.customer)
@@ -279,6 +300,13 @@ class Company:
         self._client.commit([Create("loy_earnrules", self._rule(rule))])
         rules.append(rule)
 
+    def _expire(self) -> None:
+        """A mass run, beside everything else: what ended before today is cancelled."""
+        run, today = self._id(f"run {len(self.book.expiries)}"), self._now().date()
+        row = {"loy_bulkrunid": run, "loy_name": f"Expiry {today}", "loy_kind": FIRST_OPTION, "loy_asof": today}
+        self._client.commit([Create("loy_bulkruns", row | {"loy_status": FIRST_OPTION + 1})])
+        self.book.expiries.add(run)
+
     def _poison(self) -> None:
         """Something from which no points can follow: it must be parked, and nothing else."""
         if self._chance.random() < 0.5:
@@ -287,6 +315,7 @@ class Company:
             lines = (Line("FOOD", 1, Decimal("-12.50")),)
             invoice = self._create(self._somebody(), self._now().replace(microsecond=0), lines)
         self.book.poisoned.add(invoice.id)
+        self._shelves.take_off(invoice)
 
     # --- how it is written ---
 
@@ -305,6 +334,7 @@ class Company:
         discount: Decimal = Decimal(0),
     ) -> None:
         invoice.versions.append(Version(self._now(), customer, status, lines, discount))
+        self._shelves.put(invoice)
         total = sum((line.quantity * line.price - line.discount for line in lines), -discount)
         self.book.note(
             self._now(), str(customer), f"invoice {invoice.id[:8]} of {invoice.dated:%Y-%m-%d}: {status} {total}"
@@ -341,7 +371,7 @@ class Company:
             "loy_validfrom": rule.valid_from,
             "loy_pointsperunit": rule.rate,
             "loy_excludedcategories": "\n".join(sorted(rule.excluded)) or None,
-            "loy_ProgramId@odata.bind": f"/loy_programs({self._id('program')})",
+            "loy_ProgramId@odata.bind": f"/loy_programs({self._programme})",
         }
 
     def _tier(self, rank: int, tier: Tier) -> dict[str, Any]:
@@ -355,21 +385,15 @@ class Company:
             "loy_minimumpoints": tier.points,
             "loy_spendwindow": FIRST_OPTION + _WINDOWS.index(tier.window),
             "loy_windowmonths": tier.months,
-            "loy_ProgramId@odata.bind": f"/loy_programs({self._id('program')})",
+            "loy_ProgramId@odata.bind": f"/loy_programs({self._programme})",
         }
 
     def _somebody(self) -> str:
         """A few customers come often."""
-        alive = self.book.alive
-        return alive[int(len(alive) * self._chance.random() ** 2)]
+        return self._alive[int(len(self._alive) * self._chance.random() ** 2)]
 
     def _invoice(self, *statuses: str) -> Invoice | None:
-        found = [
-            invoice
-            for invoice in self.book.invoices.values()
-            if invoice.now.status in statuses and invoice.id not in self.book.poisoned
-        ]
-        return self._chance.choice(found) if found else None
+        return self._shelves.any(self._chance, *statuses)
 
     def _new(self) -> str:
         self._count += 1
