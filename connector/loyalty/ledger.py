@@ -18,6 +18,9 @@ from functools import lru_cache
 from typing import Any
 
 MONEY = Decimal("0.0001")
+# One encoder for millions of entries: making one costs as much as encoding a movement.
+_json = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
+_sorted_json = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), sort_keys=True).encode
 
 
 class Kind(Enum):
@@ -112,7 +115,7 @@ class Entry:
             self.explanation,
             self.rule_version,
         ]
-        return hashlib.sha256(json.dumps(parts, ensure_ascii=True, separators=(",", ":")).encode()).hexdigest()
+        return hashlib.sha256(_json(parts).encode()).hexdigest()
 
     @property
     def moved(self) -> Movements:
@@ -169,14 +172,18 @@ class State:
 
     def moved(self, movements: Movements) -> "State":
         """The state after some movements; LedgerError when a lot or a document's pending points would fall below zero."""
+        return self._moved(movements, self.sequence, self.last_hash)
+
+    def _moved(self, movements: Movements, sequence: int, last_hash: str) -> "State":
         lots = _added(self.lots, movements.lots, "lot")
         points = _added({d: p.points for d, p in self.pending.items()}, movements.pending, "pending points of")
         days = {d: p.spendable_on for d, p in self.pending.items()} | dict(movements.spendable_on)
         owed = self.owed + movements.owed
         if owed < 0:
             raise LedgerError("more points repaid than owed")
-        return replace(
-            self,
+        return State(
+            sequence=sequence,
+            last_hash=last_hash,
             lots=lots,
             pending={d: Pending(p, days.get(d)) for d, p in points.items()},
             owed=owed,
@@ -198,10 +205,7 @@ class State:
         movements = entry.moved
         if movements.points != entry.points:
             raise LedgerError(f"entry {entry.sequence} says {entry.points} points and moves {movements.points}")
-        return self._with(entry, movements)
-
-    def _with(self, entry: Entry, movements: Movements) -> "State":
-        return replace(self.moved(movements), sequence=entry.sequence, last_hash=entry.hash)
+        return self._moved(movements, entry.sequence, entry.hash)
 
     def to_json(self) -> str:
         return _dumps(
@@ -272,7 +276,7 @@ class Journal:
             code=code,
         )
         entry = replace(entry, hash=entry.digest())
-        self.state = self.state._with(entry, entry.moved)  # what was written, read back
+        self.state = self.state._moved(entry.moved, entry.sequence, entry.hash)  # what was written, read back
         self.entries.append(entry)
 
 
@@ -319,9 +323,10 @@ def month_of(day: date) -> str:
 
 def _dumps(value: Mapping[str, Any]) -> str:
     kept = {name: part for name, part in value.items() if part not in (None, 0, "", {}, [])}
-    return json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return _sorted_json(kept)
 
 
+@lru_cache(maxsize=1024)  # the entries of a run have one moment
 def _instant(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S+00:00")
 
