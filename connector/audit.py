@@ -35,7 +35,7 @@ from connector.rows.values import Row, Unusable, day
 KEPT = 1000  # violations kept in the report; all are counted and told
 # Columns of a membership that follow from the fold alone; the others depend on the day on which they were written too.
 _TIMELESS = ("loy_spend", "loy_membersince", "loy_nextexpiryon")
-_FIGURES = "loy_name,loy_balance,loy_pending,loy_owed,loy_nextreviewon,_loy_tierid_value"
+_FIGURES = "loy_name,loy_partition,loy_balance,loy_pending,loy_owed,loy_nextreviewon,_loy_tierid_value"
 _MEMBERSHIP = f"{ledger.MEMBERSHIP},{_FIGURES},{','.join(_TIMELESS)}"
 _AS_OF = "loy_loyaltyasof"
 _MIRROR = (
@@ -194,6 +194,8 @@ class Audit:
         figures = (look.row["loy_balance"], look.row["loy_pending"], look.row["loy_owed"])
         if figures != (state.balance, state.pending_points, state.owed):
             yield f"the membership shows {figures[0]} points, the ledger has {state.balance}"
+        if look.row["loy_partition"] != look.customer.partition:
+            yield "the membership has a loy_partition that hides it from mass runs"
         yield from self._columns(look, state)
 
     def _columns(self, look: _Look, state: State) -> Iterator[str]:
@@ -239,6 +241,7 @@ class Audit:
         if look.mirror is not None and not look.mirror["merged"]:
             known = CustomerRow(look.customer, look.row["loy_name"], None, look.mirror.get("accountratingcode"))
         row, columns = copies(self._program, membership, state, known, self._now)
+        row["loy_partition"] = look.customer.partition
         tier = self._program.tier(state.tier, self._now.date())
         if tier.id:
             row["loy_TierId@odata.bind"] = bind("loy_tiers", tier.id)

@@ -49,6 +49,7 @@ def examine(
     yield from check_installation(client, settings)
     yield from check_roles(client, str(who.json()["UserId"]))
     yield from check_program(client, settings)
+    yield from check_partitions(client)
     yield from check_deliveries(client, now)
     if probe:
         yield from check_round_trip(client, settings)
@@ -212,6 +213,25 @@ def check_program(client: DataverseClient, settings: Settings) -> Iterator[Findi
         )
     if not found and not edited:
         yield Finding(Level.GOOD, about, f"{code} has {len(reading.tiers)} tiers and {len(reading.rules)} earn rules")
+
+
+def check_partitions(client: DataverseClient) -> Iterator[Finding]:
+    """Mass runs walk through memberships by partition and would pass by one that has none."""
+    about = "memberships"
+    try:
+        found = client.get("loy_memberships?$select=loy_customerkey&$filter=loy_partition eq null&$top=1")
+    except DataverseError as error:
+        yield Finding(Level.WARNING, about, f"cannot be read: {error.message}", "Install first, or give the role.")
+        return
+    if found:
+        yield Finding(
+            Level.WARNING,
+            about,
+            f"no mass run visits {found[0]['loy_customerkey']}, and perhaps others: loy_partition is empty",
+            "Run: python -m connector audit --repair",
+        )
+    else:
+        yield Finding(Level.GOOD, about, "mass runs find all of them")
 
 
 def check_deliveries(client: DataverseClient, now: Callable[[], datetime]) -> Iterator[Finding]:

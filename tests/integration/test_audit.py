@@ -90,6 +90,7 @@ def test_copies_behind_their_ledger_are_mended_and_the_ledger_is_not_touched(off
         ("membership", "loy_nextexpiryon", "2099-01-01"),
         ("membership", "loy_nextreviewon", None),
         ("membership", "loy_balance", 7),
+        ("membership", "loy_partition", None),
         ("membership", "loy_TierId@odata.bind", "SILVER"),
         ("account", "loy_pointspending", 7),
         ("account", "loy_tiername", "Platinum"),

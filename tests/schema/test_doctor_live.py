@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 
 from connector.dataverse import Create, DataverseClient, Delete, Update
-from connector.doctor import check_clock, check_deliveries, check_installation, check_program, check_roles, examine
+from connector.doctor import (
+    check_clock,
+    check_deliveries,
+    check_installation,
+    check_partitions,
+    check_program,
+    check_roles,
+    examine,
+)
 from connector.doctor_probe import PATIENCE, check_round_trip
 from connector.findings import Finding, Level
 from connector.settings import Settings, read_settings
@@ -159,6 +167,14 @@ def test_a_programme_that_is_gone_or_contradicts_itself_is_named(
     rule = first(installed, "loy_earnrules", "loy_earnruleid")
     installed.commit([Delete(f"loy_earnrules({rule})")])
     assert said(check_program(installed, settings)) == [(Level.WRONG, "Programme MAIN has no earn rule.")]
+
+
+def test_a_membership_that_mass_runs_would_pass_by_is_named(installed: DataverseClient) -> None:
+    assert [finding.level for finding in check_partitions(installed)] == [Level.GOOD]
+    installed.commit([Create("loy_memberships", {"loy_name": "Lost", "loy_customerkey": "account:lost"})])
+    (found,) = check_partitions(installed)
+    assert (found.level, "account:lost" in found.says) == (Level.WARNING, True)
+    assert found.do == "Run: python -m connector audit --repair"
 
 
 def test_who_may_not_look_is_told_whom_to_ask(installed_world: World, settings: Settings) -> None:
