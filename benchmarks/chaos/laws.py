@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -9,7 +10,8 @@ from itertools import batched
 from typing import Any
 
 from benchmarks.chaos.facts import Book, Wish
-from benchmarks.chaos.model import Holding, Model, Step
+from benchmarks.chaos.holding import Holding
+from benchmarks.chaos.model import Model, Step
 from connector.audit import Audit
 from connector.dataverse import DataverseClient
 from connector.rows.programs import read_program
@@ -24,6 +26,7 @@ _ENTRY = (
     "loy_sequence,loy_kind,loy_points,loy_cause,loy_idempotencykey,loy_occurredon,loy_movements,loy_explanation,"
     "loy_ruleversion,createdon,_loy_membershipid_value"
 )
+_REDEMPTION = "loy_requestid,loy_status,loy_reasoncode,loy_reason,loy_transactioncode,loy_decidedon,loy_balanceafter"
 type Row = dict[str, Any]
 
 
@@ -72,8 +75,10 @@ class Laws:
 
     # --- reading ---
 
-    def _all(self, path: str) -> list[Row]:
-        return [row for page in self._client.pages(path, max_page_size=2000) for row in page]
+    def _all(self, path: str) -> Iterator[Row]:
+        """Page by page: what is not kept takes no room."""
+        for page in self._client.pages(path, max_page_size=2000):
+            yield from page
 
     def _read(self) -> None:
         keys = {}
@@ -94,7 +99,7 @@ class Laws:
         """What the connector said about customers with whom something is wrong."""
         for customer in list(dict.fromkeys(customer for customer, _ in self.verdict.broken if customer))[:_TOLD]:
             path = f"loy_integrationlogs?$filter=loy_customerkey eq '{customer}'&$orderby=loy_occurredon,createdon"
-            self.verdict.messages[customer] = self._all(path)
+            self.verdict.messages[customer] = list(self._all(path))
 
     def _steps(self) -> list[Step]:
         steps = []
@@ -141,7 +146,7 @@ class Laws:
     def _wishes(self) -> dict[str, tuple[Wish, Row]]:
         """By the id of the row. Each wish must have become exactly one row, and each row must have been wished for."""
         found, seen = {}, set()
-        for row in self._all("loy_redemptions"):
+        for row in self._all(f"loy_redemptions?$select={_REDEMPTION}"):
             wish = self._book.wishes.get(row["loy_requestid"])
             if wish is None:
                 continue
@@ -263,7 +268,7 @@ class Laws:
         for rows in self.verdict.steps.values():
             for row in rows:
                 entries[row["loy_cause"]] += 1
-        for row in self._all("loy_adjustments"):
+        for row in self._all("loy_adjustments?$select=loy_status"):
             wanted = self._book.adjustments.get(row["loy_adjustmentid"])
             if wanted is None:
                 continue

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -28,7 +28,8 @@ from benchmarks.chaos.steadfast import Steadfast
 _EVERY = 10.0  # seconds between two lines of progress
 _QUIET = 3  # looks in a row that find nothing under way
 _WAITED = 125.0  # seconds after which a waiting row is picked up
-_ENOUGH = 1000  # acts for which a till's answers are waited for
+_NIGHT = ("PickUpWaiting", "ResubmitDeadLetters", "SweepChanges", "StartReviews", "RunMassJobs")
+_CALLS = 1000  # of tills, under way or waiting to be made
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Live:
     branches: int = 4
     hosts: int = 2
     crowd: int = 300
-    settle: float = 1800.0
+    settle: float = 3600.0
 
 
 class Tills:
@@ -49,16 +50,19 @@ class Tills:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._pool = ThreadPoolExecutor(8)
-        self._room = threading.Semaphore(_ENOUGH)
+        self._room = threading.Semaphore(_CALLS)
+        self._asking: set[Future[None]] = set()
         self.strange: Counter[str] = Counter()
 
     def redeem(self, key: str, customer: str, points: int) -> None:
         self._room.acquire()
-        self._pool.submit(self._ask, key, {"customer": customer, "points": points})
+        asked = self._pool.submit(self._ask, key, {"customer": customer, "points": points})
+        self._asking.add(asked)
+        asked.add_done_callback(self._asking.discard)
 
-    def close(self) -> None:
-        """Waits for all answers."""
-        self._pool.shutdown()
+    @property
+    def asking(self) -> int:
+        return len(self._asking)
 
     def _ask(self, key: str, body: dict[str, object]) -> None:
         headers = {"x-functions-key": self._site.key, "Idempotency-Key": key, "Prefer": "wait=2"}
@@ -87,7 +91,9 @@ def live(seed: int, size: Live) -> tuple[Outcome, list[str]]:
         site.start()
         tills = Tills(site)
         outcome.acts = _work(site, size, branches, tills)
-        tills.close()
+        while tills.asking:
+            site.tick()
+            time.sleep(0.2)
         site.calm()
         try:
             outcome.settled = _settle(site, size)
@@ -167,13 +173,19 @@ def _settle(site: Site, size: Live) -> float:
     while time.monotonic() < began + _WAITED:
         site.tick()
         time.sleep(0.5)
-    for _ in range(2):  # what the first round sends may need the second
-        for timer in ("PickUpWaiting", "ResubmitDeadLetters", "SweepChanges", "StartReviews", "RunMassJobs"):
-            while not site.run_timer(timer):
-                site.tick()
-                time.sleep(0.5)
-            _rest(site, until)
+    _round(site, until)
+    _round(site, until)  # what the first sends may need another
+    while site.unfinished or any(count for name, count in site.waiting.items() if name.endswith("dead")):
+        _round(site, until)
     return time.monotonic() - began
+
+
+def _round(site: Site, until: float) -> None:
+    for timer in _NIGHT:
+        while not site.run_timer(timer) and time.monotonic() < until:
+            site.tick()
+            time.sleep(0.5)
+        _rest(site, until)
 
 
 def _rest(site: Site, until: float) -> None:

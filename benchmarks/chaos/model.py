@@ -4,15 +4,16 @@ Nothing of the product is used. Invoices alone say how many points there are; in
 first, so the model is told the order of the ledger's entries: which row, how many points, when. What they move it finds itself.
 """
 
-from calendar import monthrange
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from fractions import Fraction
 
-from benchmarks.chaos.facts import Book, Invoice, Rule, Terms, Tier, Version, Wish
+from benchmarks.chaos.facts import Book, Invoice, Rule, Terms, Wish
+from benchmarks.chaos.holding import Holding, dated, short
+from benchmarks.chaos.terms import base, days_of, expiry, net, tier_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,29 +33,6 @@ class Step:
     spendable_on: date | None
     rule: int | None
     moved: Mapping[date, int]
-
-
-@dataclass(slots=True)
-class Holding:
-    """What a customer has. `spend` and `earned` are by month; `documents` are points by invoice."""
-
-    lots: dict[date, int] = field(default_factory=dict)
-    owed: int = 0
-    pending: dict[str, int] = field(default_factory=dict)
-    documents: dict[str, int] = field(default_factory=dict)
-    credited: dict[str, dict[date, int]] = field(default_factory=dict)
-    spend: dict[str, Decimal] = field(default_factory=dict)
-    earned: dict[str, int] = field(default_factory=dict)
-    tier: str = ""
-    last: str = ""  # document of the last entry, and what was credited to it before each entry in a row
-    before: list[dict[date, int]] = field(default_factory=list)
-
-    @property
-    def balance(self) -> int:
-        return sum(self.lots.values()) - self.owed
-
-    def available(self, on: date) -> int:
-        return max(0, sum(points for day, points in self.lots.items() if day >= on) - self.owed)
 
 
 class Model:
@@ -117,7 +95,7 @@ class Model:
             money = net(version)
             if version.status == "cancelled" or money < 0 or rule is None:
                 continue
-            multiplier = self._tier(spend, earned, since, invoice.dated.date()).multiplier
+            multiplier = tier_of(self._terms, spend, earned, since, invoice.dated.date()).multiplier
             points = int(base(version, rule) * Fraction(multiplier))
             month = f"{invoice.dated:%Y-%m}"
             spend[month] += money
@@ -132,12 +110,12 @@ class Model:
                     customer, f"{document} should have {expected.get(document, 0)} points, has {have.get(document, 0)}"
                 )
         if holding.pending != pending:
-            self._differs(customer, f"pending should be {_short(pending)}, is {_short(holding.pending)}")
+            self._differs(customer, f"pending should be {short(pending)}, is {short(holding.pending)}")
         holding.spend = {month: money for month, money in spend.items() if money}
         holding.earned = {month: points for month, points in earned.items() if points}
-        holding.tier = self._tier(spend, earned, since, self._today).code
+        holding.tier = tier_of(self._terms, spend, earned, since, self._today).code
         if any(day < self._today for day in holding.lots):
-            self._differs(customer, f"points past their last day are still there: {_dated(holding.lots)}")
+            self._differs(customer, f"points past their last day are still there: {dated(holding.lots)}")
 
     def _rule(self, customer: str, document: str, invoice: Invoice) -> Rule | None:
         """The version in force on the invoice's date; the sale must have used the same."""
@@ -154,26 +132,8 @@ class Model:
         """At the end: whether its day has yet to come. Paid more than once, it may have either day: then what is said counts."""
         if self._terms.spendable != "issue" and invoice.now.status != "paid":
             return True
-        due = {day <= self._today for day in self._days(invoice)}
+        due = {day <= self._today for day in days_of(self._terms, invoice)}
         return said if len(due) == 2 else due == {False}
-
-    def _days(self, invoice: Invoice) -> set[date]:
-        """Days from which its points may be spendable. It keeps the first that was seen while it stays paid."""
-        if self._terms.spendable == "issue":
-            return {invoice.dated.date()}
-        wait = timedelta(days=self._terms.days if self._terms.spendable == "days after payment" else 0)
-        return {version.at.date() + wait for version in invoice.versions if version.status == "paid"}
-
-    def _tier(self, spend: Mapping[str, Decimal], earned: Mapping[str, int], since: date, on: date) -> Tier:
-        best = self._terms.tiers[0]
-        for tier in self._terms.tiers[1:]:
-            first = {"lifetime": "", "year": f"{on.year}-01", "rolling": _month(on, 1 - tier.months)}[tier.window]
-            last = "9999" if tier.window == "lifetime" else _month(on, 0)
-            money = sum((part for month, part in spend.items() if first <= month <= last), Decimal(0))
-            points = sum(part for month, part in earned.items() if first <= month <= last)
-            if money >= tier.spend and points >= tier.points and (not tier.tenure or later(since, tier.tenure) <= on):
-                best = tier
-        return best
 
     # --- lots: where the points are ---
 
@@ -237,7 +197,7 @@ class Model:
         lots = {day: points for day, points in lots.items() if points}
         if lots != step.moved and step.customer not in self._astray:
             self._astray.add(step.customer)  # what follows from it would only repeat it
-            should = f"should move {_dated(lots)}, says {_dated(step.moved)}"
+            should = f"should move {dated(lots)}, says {dated(step.moved)}"
             self._differs(step.customer, f"entry {step.sequence} ({step.kind} {step.cause}) {should}")
         for day in self._asked_on:
             self.seen[step.customer, day].add(holding.available(day))
@@ -248,21 +208,21 @@ class Model:
         if invoice is None:
             self._differs(step.customer, f"entry {step.sequence} is for an invoice that there never was")
             return
-        if step.spendable_on and step.spendable_on not in self._days(invoice):
+        if step.spendable_on and step.spendable_on not in days_of(self._terms, invoice):
             self._differs(
                 step.customer, f"{step.cause} is said to be spendable on {step.spendable_on}, it was never paid then"
             )
         holding.documents[step.cause] = holding.documents.get(step.cause, 0) + step.points
         if step.points < 0:
-            self._take(holding, -step.points, step.cause, holding.credited.get(step.cause, {}))
+            holding.take(-step.points, step.cause, holding.credited.get(step.cause, {}))
         elif step.spendable_on is None or step.spendable_on > step.on:
-            self._hold(holding, step.cause, step.points)
+            holding.hold(step.cause, step.points)
         else:
-            self._credit(holding, {self._expiry(step.spendable_on): step.points})
+            holding.credit({expiry(self._terms, step.spendable_on): step.points})
 
     def _mature(self, holding: Holding, step: Step, row: str) -> None:
         invoice = self._book.invoices.get(row)
-        if invoice and step.spendable_on and step.spendable_on not in self._days(invoice):
+        if invoice and step.spendable_on and step.spendable_on not in days_of(self._terms, invoice):
             self._differs(
                 step.customer, f"{step.cause} is said to be spendable on {step.spendable_on}, it was never paid then"
             )
@@ -272,11 +232,11 @@ class Model:
             if spendable > 0:  # it is not paid any more: what could be spent is pending again
                 others = {document: points for document, points in holding.pending.items() if document != step.cause}
                 own, holding.pending = holding.pending.get(step.cause, 0), others
-                self._take(holding, spendable, step.cause, holding.credited.get(step.cause, {}))
-                self._hold(holding, step.cause, own + spendable)
+                holding.take(spendable, step.cause, holding.credited.get(step.cause, {}))
+                holding.hold(step.cause, own + spendable)
         elif held:
             del holding.pending[step.cause]
-            self._credit(holding, {self._expiry(step.spendable_on): held})
+            holding.credit({expiry(self._terms, step.spendable_on): held})
 
     def _redeem(self, holding: Holding, step: Step, row: str) -> None:
         wish = self._asked.get(row)
@@ -287,13 +247,13 @@ class Model:
                 step.customer,
                 f"redemption {row} of {-step.points} was granted, only {holding.available(step.on)} were there",
             )
-        self._drawn[row] = self._spend(holding, -step.points, step.on)
+        self._drawn[row] = holding.draw(-step.points, step.on)
 
     def _void(self, holding: Holding, step: Step, drawn: Mapping[date, int]) -> None:
         back: dict[date, int] = defaultdict(int)
         for day, points in drawn.items():
             back[day if day >= step.on else step.on + timedelta(days=self._terms.courtesy)] += points
-        self._credit(holding, back)
+        holding.credit(back)
 
     def _adjust(self, holding: Holding, step: Step, row: str) -> None:
         wanted = self._book.adjustments.get(row)
@@ -301,125 +261,29 @@ class Model:
             self._differs(step.customer, f"adjustment {row} of {step.points} was not asked for")
             return
         if step.points > 0:
-            self._credit(holding, {self._expiry(step.on, wanted.months): step.points})
+            holding.credit({expiry(self._terms, step.on, wanted.months): step.points})
         else:
             if holding.available(step.on) < -step.points:
                 self._differs(
                     step.customer, f"adjustment {row} takes {-step.points}, {holding.available(step.on)} were there"
                 )
-            self._spend(holding, -step.points, step.on)
+            holding.draw(-step.points, step.on)
 
     def _inherit(
         self, holding: Holding, step: Step, lots: dict[date, int], owed: int, preferred: list[dict[date, int]]
     ) -> None:
-        self._credit(holding, lots)
+        holding.credit(lots)
         if not owed:
             return
         # The debt was made for one document: the heir's points of it go first, if it was known which.
         for credited in preferred:
             trial = Holding(lots=dict(holding.lots), owed=holding.owed)
-            self._take(trial, owed, "", credited)
+            trial.take(owed, "", credited)
             days = trial.lots.keys() | holding.lots.keys()
             moved = {day: trial.lots.get(day, 0) - holding.lots.get(day, 0) for day in days}
             if {day: points for day, points in moved.items() if points} == step.moved:
                 break
         holding.lots, holding.owed = trial.lots, trial.owed
 
-    @staticmethod
-    def _hold(holding: Holding, document: str, points: int) -> None:
-        if points:
-            holding.pending[document] = holding.pending.get(document, 0) + points
-
-    @staticmethod
-    def _credit(holding: Holding, points: Mapping[date, int]) -> None:
-        """A debt is paid first, from what would expire first."""
-        for day in sorted(points):
-            paid = min(holding.owed, points[day])
-            holding.owed -= paid
-            if points[day] > paid:
-                holding.lots[day] = holding.lots.get(day, 0) + points[day] - paid
-
-    @staticmethod
-    def _spend(holding: Holding, points: int, on: date) -> dict[date, int]:
-        drawn = {}
-        for day in sorted(day for day in holding.lots if day >= on):
-            part = min(points, holding.lots[day])
-            if part:
-                drawn[day] = part
-                points -= part
-        _draw(holding, drawn)
-        return drawn
-
-    @staticmethod
-    def _take(holding: Holding, points: int, document: str, credited: Mapping[date, int]) -> None:
-        """Pending points of the document, its own lots, other lots: latest expiry first; what is missing is owed."""
-        part = min(points, holding.pending.get(document, 0))
-        if part:
-            holding.pending[document] -= part
-            points -= part
-            if not holding.pending[document]:
-                del holding.pending[document]
-        for own in (True, False):
-            for day in sorted(holding.lots, reverse=True):
-                limit = max(0, credited.get(day, 0)) if own else holding.lots[day]
-                part = min(points, limit, holding.lots[day])
-                points -= part
-                holding.lots[day] -= part
-        holding.lots = {day: held for day, held in holding.lots.items() if held}
-        holding.owed += points
-
-    def _expiry(self, day: date, months: int | None = None) -> date:
-        end = later(day, self._terms.lifetime if months is None else months)
-        match self._terms.period:
-            case "day":
-                return end
-            case "quarter":
-                end = end.replace(day=1, month=(end.month + 2) // 3 * 3)
-            case "year":
-                end = end.replace(day=1, month=12)
-        return end.replace(day=monthrange(end.year, end.month)[1])
-
     def _differs(self, customer: str, sentence: str) -> None:
         self.differences.append((customer, sentence))
-
-
-def net(version: Version) -> Decimal:
-    """Money without tax and freight, after all discounts."""
-    return sum((line.quantity * line.price - line.discount for line in version.lines), Decimal(0)) - version.discount
-
-
-def base(version: Version, rule: Rule) -> Fraction:
-    """Points before the multiplier: the discount on the whole invoice falls on all lines in proportion."""
-    lines = [(line, Fraction(line.quantity * line.price - line.discount)) for line in version.lines]
-    total = sum((money for _, money in lines), Fraction(0))
-    earning = sum((money for line, money in lines if line.category.lower() not in rule.excluded), Fraction(0))
-    share = Fraction(net(version)) / total if total else Fraction(0)
-    return max(Fraction(0), earning * share * Fraction(rule.rate))
-
-
-def later(day: date, months: int) -> date:
-    year, month = divmod(day.year * 12 + day.month - 1 + months, 12)
-    return date(year, month + 1, min(day.day, monthrange(year, month + 1)[1]))
-
-
-def _draw(holding: Holding, drawn: Mapping[date, int]) -> None:
-    for day, points in drawn.items():
-        holding.lots[day] -= points
-        if not holding.lots[day]:
-            del holding.lots[day]
-
-
-def _month(day: date, months: int) -> str:
-    return f"{later(day.replace(day=1), months):%Y-%m}"
-
-
-def _short(points: Mapping[str, int]) -> str:
-    return "{" + ", ".join(f"{document[8:16]}: {n}" for document, n in sorted(points.items())) + "}"
-
-
-def _dated(lots: Mapping[date, int]) -> str:
-    return "{" + ", ".join(f"{day}: {points}" for day, points in sorted(lots.items())) + "}"
-
-
-def rows(holding: Holding) -> Iterator[str]:
-    yield f"lots {_dated(holding.lots)}, owed {holding.owed}, pending {_short(holding.pending)}, tier {holding.tier}"

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from benchmarks.chaos.facts import Book
+from benchmarks.chaos.holding import rows
 from benchmarks.chaos.laws import Verdict
-from benchmarks.chaos.model import rows
 
 HEADER = "seed  faults on                              acts events changes entries kills  settled   wall  verdict"
 

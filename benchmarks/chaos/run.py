@@ -10,10 +10,12 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from benchmarks.chaos.doors import PROGRAM
 from benchmarks.chaos.faults import Faults, swarm
 from benchmarks.chaos.laws import Laws, Verdict, audited
-from benchmarks.chaos.office import PROGRAM, Office, Process
+from benchmarks.chaos.office import Office
 from benchmarks.chaos.planted import plant
+from benchmarks.chaos.process import Process
 from benchmarks.chaos.report import Outcome, trace
 from benchmarks.chaos.scenario import Company
 from benchmarks.chaos.world import Event, World

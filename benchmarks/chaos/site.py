@@ -39,6 +39,7 @@ _TIMERS = (
     "Measure",
 )
 _QUEUES = ("dataverse-events", "loyalty-changes")
+_RUNNING, _PAUSED = 482_100_001, 482_100_002
 _PARTS = {"servicebus": "broker_killed_every", "dataverse": "dataverse_killed_every", "entra": "entra_killed_every"}
 _APART = 20.0  # seconds between two kills of one part: the supervisor gives up at five deaths a minute
 _BUG = re.compile(
@@ -141,6 +142,7 @@ class Site:
         self._next: dict[str, float] = {}
         self._before: Counter[str] = Counter()
         self._seen: Counter[str] = Counter()
+        self._ledger = 0
         self._dialled = 0.0
 
     def __enter__(self) -> "Site":
@@ -218,6 +220,12 @@ class Site:
         return found
 
     @property
+    def unfinished(self) -> int:
+        """Sweeps and mass runs that go on at their timer's next time."""
+        path = f"loy_bulkruns?$select=loy_name&$filter=loy_status eq {_RUNNING} or loy_status eq {_PAUSED}"
+        return len(self.people.get(path))
+
+    @property
     def running(self) -> int:
         """Calls in the function app."""
         return sum(self._ask(f"{h.url}/admin/counters", self._master).get("running", 1) for h in self.hosts)
@@ -233,8 +241,9 @@ class Site:
 
     @property
     def entries(self) -> int:
-        """The ledger's; 0 while Dataverse is being started."""
-        return int(self._ask(f"{self._ends['dataverse_admin_url']}/rows").get("loy_entry", 0))
+        """The ledger's; the last known figure while Dataverse is being started."""
+        self._ledger = self._ask(f"{self._ends['dataverse_admin_url']}/rows").get("loy_entry", self._ledger)
+        return self._ledger
 
     @property
     def kills(self) -> int:
