@@ -108,7 +108,12 @@ class Book:
     adjustments: dict[str, Adjustment] = field(default_factory=dict)
     expiries: set[str] = field(default_factory=set)  # mass runs that somebody ordered
     poisoned: set[str] = field(default_factory=set)  # records that must be parked, and texts nobody can read
+    repaired: set[str] = field(default_factory=set)  # poisoned once; whether that was noticed in time is chance
     diary: list[tuple[datetime, str, str]] = field(default_factory=list)  # when, which customer, what
+
+    def of_branch(self) -> "Book":
+        """An empty book under the same terms. What is parked need not have a customer, so all know what may be."""
+        return Book(self.terms, poisoned=self.poisoned, repaired=self.repaired)
 
     def note(self, at: datetime, customer: str, what: str) -> None:
         self.diary.append((at, customer, what))

@@ -296,8 +296,8 @@ class Laws:
         for row in self._all(f"loy_integrationlogs?$filter=loy_outcome eq {_PARKED}"):
             record, customer = row["loy_recordid"] or row["loy_change"], row["loy_customerkey"] or ""
             parked.add(record)
-            known = record in self._book.poisoned or (customer and customer not in self._book.customers)
-            if not known:
+            poison = record in self._book.poisoned or record in self._book.repaired
+            if not poison and (not customer or customer in self._book.customers):
                 self._broken(customer, f"parked: {row['loy_message']}")
         for record in sorted(self._book.poisoned - parked):
             self._broken("", f"{record} was poisoned and is not parked")

@@ -18,6 +18,7 @@ STATUS = {"issued": (0, 1), "paid": (2, 100001), "cancelled": (3, 100003)}
 _SPENDABLE = ("issue", "payment", "days after payment")
 _PERIODS = ("day", "month", "quarter", "year")
 _WINDOWS = ("lifetime", "rolling", "year")
+_REPAIRS = 0.05  # invoices that nobody had bought and that are given to somebody, likewise
 _EXPIRIES = 0.01  # mass runs ordered for each thing that people do
 _CATEGORIES = ("FOOD", "TOOLS", "Fuel", "")
 
@@ -82,8 +83,9 @@ class Company:
         self._is_branch = head is not None
         self._alive: list[str] = []
         self._redemptions: list[Wish] = []
+        self._nobodys: list[Invoice] = []
         self._shelves = Shelves()
-        self.book: Book = Book(head.book.terms, poisoned=head.book.poisoned) if head else Book(terms_of(chance))
+        self.book: Book = head.book.of_branch() if head else Book(terms_of(chance))
 
     # --- before the doors open ---
 
@@ -142,6 +144,8 @@ class Company:
         self._chance.choices([act for _, act in acts], [weight for weight, _ in acts])[0]()
         if not self._is_branch and self._officer.random() < _EXPIRIES:
             self._expire()
+        if self._nobodys and self._officer.random() < _REPAIRS:
+            self._repair()
 
     def _issue(self) -> None:
         customer, at = self._somebody(), self._now()
@@ -314,8 +318,22 @@ class Company:
         else:
             lines = (Line("FOOD", 1, Decimal("-12.50")),)
             invoice = self._create(self._somebody(), self._now().replace(microsecond=0), lines)
+        if invoice.now.customer is None:
+            self._nobodys.append(invoice)
         self.book.poisoned.add(invoice.id)
         self._shelves.take_off(invoice)
+
+    def _repair(self) -> None:
+        """The invoice is somebody's after all; its message in the log is resumed if it is there already."""
+        invoice, alive = self._nobodys.pop(), self._alive
+        customer = alive[self._officer.randrange(len(alive))]
+        self._client.commit([Update(f"invoices({invoice.id})", _bound("customerid", customer))])
+        self.book.poisoned.discard(invoice.id)
+        self.book.repaired.add(invoice.id)
+        self._version(invoice, customer, invoice.now.status, invoice.now.lines)
+        condition = f"loy_recordid eq '{invoice.id}' and loy_outcome eq {FIRST_OPTION + 3}"
+        for row in self._client.get(f"loy_integrationlogs?$select=loy_name&$filter={condition}"):
+            self._client.commit([Update(f"loy_integrationlogs({row['loy_integrationlogid']})", {"loy_resume": True})])
 
     # --- how it is written ---
 
