@@ -12,7 +12,7 @@ from requests.adapters import BaseAdapter
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
 from .auth import TokenProvider
-from .errors import DataverseError, OutcomeUnknown, Transient
+from .errors import SQL_TIMEOUT, DataverseError, OutcomeUnknown, Transient
 from .group import GroupCommit, Unit
 from .odata import Get, Part, Response, Row, Write, decode, encode, escaped, id_of
 from .pace import RATE
@@ -165,17 +165,22 @@ class DataverseClient:
             page.next_link = link = found.get("@odata.nextLink")
             yield page
 
-    def create_multiple(self, entity_set: str, table: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    def create_multiple(
+        self, entity_set: str, table: str, rows: Sequence[Mapping[str, Any]], *, divisible: bool = False
+    ) -> list[str]:
         """Create rows of the table with logical name ``table`` in one call, all or nothing; their ids in order.
 
         Rows need an id or alternate key of their own: a lost answer is repeated, and may then be a ``Conflict``.
+        ``divisible``: a SQL time-out is not repeated, because the caller would rather send less.
         """
-        answer = self._multiple(entity_set, table, "CreateMultiple", rows)
+        answer = self._multiple(entity_set, table, "CreateMultiple", rows, divisible)
         return [str(row_id) for row_id in answer.json()["Ids"]]
 
-    def update_multiple(self, entity_set: str, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def update_multiple(
+        self, entity_set: str, table: str, rows: Sequence[Mapping[str, Any]], *, divisible: bool = False
+    ) -> None:
         """Change rows in one call, all or nothing. Each row carries its id column. Of two for one id the first counts."""
-        self._multiple(entity_set, table, "UpdateMultiple", rows)
+        self._multiple(entity_set, table, "UpdateMultiple", rows, divisible)
 
     def request(
         self,
@@ -187,6 +192,7 @@ class DataverseClient:
         repeatable: bool | None = None,
         timeout: float | None = None,
         deadline: float | None = None,
+        divisible: bool = False,
     ) -> Response:
         """Any other call, for example on definitions. ``body`` is encoded as JSON unless it is None.
 
@@ -202,7 +208,7 @@ class DataverseClient:
             self.counters.work(1)
             return self._transport.send(part, timeout=max(1.0, min(timeout or self._timeout, until - self._clock())))
 
-        return self._persist(attempt, deadline, repeat_lost=repeat_lost)
+        return self._persist(attempt, deadline, repeat_lost=repeat_lost, divisible=divisible)
 
     def close(self) -> None:
         """Wait for calls on their way, refuse new ones, and close connections."""
@@ -215,7 +221,14 @@ class DataverseClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _persist[T](self, attempt: Callable[[float], T], seconds: float | None, *, repeat_lost: bool = True) -> T:
+    def _persist[T](
+        self,
+        attempt: Callable[[float], T],
+        seconds: float | None,
+        *,
+        repeat_lost: bool = True,
+        divisible: bool = False,
+    ) -> T:
         """The one retry layer: repeat transient failures until the deadline."""
         until = self._clock() + (self._deadline if seconds is None else seconds)
 
@@ -227,6 +240,8 @@ class DataverseClient:
         def stop(state: RetryCallState) -> bool:
             error = _error(state)
             if isinstance(error, OutcomeUnknown) and not repeat_lost:
+                return True
+            if divisible and error.code == SQL_TIMEOUT:
                 return True
             if error.repeats is not None and state.attempt_number > error.repeats:
                 return True
@@ -246,7 +261,9 @@ class DataverseClient:
         )
         return retrying(attempt, until)
 
-    def _multiple(self, entity_set: str, table: str, message: str, rows: Sequence[Mapping[str, Any]]) -> Response:
+    def _multiple(
+        self, entity_set: str, table: str, message: str, rows: Sequence[Mapping[str, Any]], divisible: bool
+    ) -> Response:
         if not rows:
             raise ValueError("rows: at least one is needed")
         kind = {"@odata.type": f"Microsoft.Dynamics.CRM.{table}"}
@@ -258,6 +275,7 @@ class DataverseClient:
             repeatable=True,
             timeout=BULK_TIMEOUT,
             deadline=max(self._deadline, BULK_TIMEOUT * 1.5),
+            divisible=divisible,
         )
 
     def _rows(self, get: Get, found: Any) -> Any:

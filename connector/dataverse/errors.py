@@ -120,6 +120,8 @@ _FIELD = re.compile(
     r"|value(?: \S+)? of '([^']+)'|[Ff]ield '([^']+)'"
 )
 
+SQL_TIMEOUT = 0x80044151
+
 # (status, code) -> how often repeating makes sense; None in a pair matches anything, None as value means until the
 # deadline. Sources: Microsoft's "Service protection API limits", "Web service error codes", "Bulk operation errors",
 # and the retry conditions of its .NET client (429, 502, 503, generic SQL errors).
@@ -134,7 +136,7 @@ TRANSIENT: dict[tuple[int | None, int | None], int | None] = {
     (None, 0x80048544): None,  # query throttling
     (None, 0x8005F103): None,  # too many requests
     (None, 0x80044150): None,  # generic SQL error; number 1205 is a deadlock
-    (None, 0x80044151): None,  # SQL time-out
+    (None, SQL_TIMEOUT): None,
     (None, 0x80073000): None,  # Dataverse lost its connection to SQL
     (502, None): None,
     (503, None): None,

@@ -1,4 +1,4 @@
-"""Writes what was decided about the customers of a page, a thousand rows a call.
+"""Writes what was decided about the customers of a page, a thousand rows a call, or fewer where Dataverse is slow.
 
 Entries first: the unique sequence is what protects a customer who redeems in the same second. Then the copies, the membership
 last: until it is written the customer is still due, so whoever repeats the page after a crash meets the entries and only
@@ -13,7 +13,18 @@ from datetime import datetime, timedelta
 from itertools import batched
 from typing import Any
 
-from connector.dataverse import Conflict, DataverseClient, Forbidden, Get, NotFound, Terminal, Update
+from connector.dataverse import (
+    Conflict,
+    DataverseClient,
+    DataverseError,
+    Forbidden,
+    Get,
+    NotFound,
+    Terminal,
+    Transient,
+    Update,
+)
+from connector.dataverse.errors import SQL_TIMEOUT
 from connector.dataverse.odata import any_of, bind
 from connector.loyalty.ledger import Entry, Kind, LedgerError, fold
 from connector.loyalty.program import Program
@@ -27,8 +38,8 @@ from connector.rows.copies import copies
 from connector.rows.customers import CustomerRow
 from connector.rows.values import Row, Unusable
 
-CALL = 1000  # rows in a bulk call
 HOLD = timedelta(minutes=10)
+TOO_LARGE = 413
 _IDS = 200  # members in one condition: Dataverse takes 500 conditions in a query
 _ROUNDS = 3  # a conflict is decided again so often with its neighbours, then apart from them
 _REWRITES = 8
@@ -71,7 +82,7 @@ class Applier:
         applied = Applied()
         if self._order.hold:
             self._hold(members, self._clock() + HOLD)
-        for some in _by_entries(members):
+        for some in _by_entries(members, self._pace):
             self._append(some, applied)
         self.copy(applied.written, applied)
         if self._order.hold:
@@ -157,14 +168,15 @@ class Applier:
             try:
                 if rows:
                     with self._pace.call():
-                        self._client.create_multiple("loy_entries", "loy_entry", rows)
+                        self._client.create_multiple("loy_entries", "loy_entry", rows, divisible=True)
             except Conflict:
                 members = self._caught_up(members, applied)
                 continue
             except Forbidden:
                 raise
-            except Terminal as error:
-                if len(members) == 1:
+            except (Terminal, Transient) as error:
+                self._divide(error, members)
+                if len(members) == 1 and isinstance(error, Terminal):
                     applied.failed.append((members[0], refused(error)))
                 else:
                     self._halves(members, applied)
@@ -175,6 +187,13 @@ class Applier:
             applied.second_round += members
         elif members:
             self._halves(members, applied)
+
+    def _divide(self, error: DataverseError, what: Sequence[Any]) -> None:
+        """Raises what smaller calls would not help against; where they would, the next ones are smaller."""
+        if error.status == TOO_LARGE or (error.code == SQL_TIMEOUT and len(what) > 1):
+            self._pace.smaller()
+        elif isinstance(error, Transient):
+            raise error
 
     def _halves(self, members: list[Member], applied: Applied) -> None:
         middle = len(members) // 2
@@ -202,14 +221,18 @@ class Applier:
 
     def _update(self, entity_set: str, table: str, rows: Sequence[tuple[Member, Row]], applied: Applied) -> None:
         """Change rows; one that cannot be changed is found by halving, and its neighbours do not suffer."""
-        for some in batched(rows, CALL, strict=False):
+        left = rows
+        while left:
+            size = self._pace.rows
+            some, left = left[:size], left[size:]
             try:
                 with self._pace.call():
-                    self._client.update_multiple(entity_set, table, [row for _, row in some])
+                    self._client.update_multiple(entity_set, table, [row for _, row in some], divisible=True)
             except Forbidden:
                 raise
-            except Terminal as error:
-                if len(some) == 1:
+            except (Terminal, Transient) as error:
+                self._divide(error, some)
+                if len(some) == 1 and isinstance(error, Terminal):
                     applied.failed.append((some[0][0], refused(error)))
                     continue
                 middle = len(some) // 2
@@ -246,13 +269,13 @@ def cancelled(entries: Iterable[Entry]) -> int:
     return -sum(entry.points for entry in entries if entry.kind is Kind.EXPIRE)
 
 
-def _by_entries(members: Sequence[Member]) -> Iterator[list[Member]]:
+def _by_entries(members: Sequence[Member], pace: Pace) -> Iterator[list[Member]]:
     """Members in turn, as many as have a call's worth of entries; the entries of one member stay together."""
     some: list[Member] = []
     size = 0
     for member in members:
         entries = len(member.decision.entries)
-        if some and size + entries > CALL:
+        if some and size + entries > pace.rows:
             yield some
             some, size = [], 0
         some.append(member)

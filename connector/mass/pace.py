@@ -15,6 +15,8 @@ from connector.dataverse import DataverseClient
 WINDOW = 300.0  # seconds
 _RESERVE = 0.08  # of what is granted, left for everything else that this application user does
 _NARROWEST = 0.25
+CALL = 1000  # rows in a bulk call at most
+_FEWEST = 20
 _SMOOTH = 0.3
 
 
@@ -38,6 +40,7 @@ class Pace:
         self._changed = threading.Condition()
         self._running = 0
         self._width = float(lanes)
+        self._rows = float(CALL)
         self._granted: dict[str, float] = {}
         self._left: dict[str, tuple[float, float]] = {}  # what was left, and when
         self._cost: dict[str, float] = {}
@@ -63,6 +66,8 @@ class Pace:
                 self._throttled += started - began
             yield
             self._learn()
+            with self._changed:
+                self._rows = min(float(CALL), self._rows * 1.05 + 1)
             if self._width < 1:
                 self._sleep((self._clock() - started) * (1 / self._width - 1))
         finally:
@@ -75,6 +80,16 @@ class Pace:
         with self._changed:
             seconds, self._throttled = self._throttled, 0.0
         return seconds
+
+    @property
+    def rows(self) -> int:
+        """Rows that a bulk call may have now."""
+        return int(self._rows)
+
+    def smaller(self) -> None:
+        """A bulk call was too large: more than Dataverse takes, or than it finished in its time."""
+        with self._changed:
+            self._rows = max(float(_FEWEST), self._rows / 2)
 
     def narrow(self) -> None:
         """Redemptions suffer."""

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from requests import Response
 from requests.adapters import BaseAdapter
 
 from connector.audit import Audit
@@ -275,6 +276,47 @@ def test_a_run_is_paused_resumed_and_cancelled(town: Town) -> None:
     set_status(town.client, second, BulkStatus.CANCELLED)
     assert town.work(second).status is BulkStatus.CANCELLED
     town.work(town.start())
+    town.holds()
+
+
+class Narrow(BaseAdapter):
+    """Stands before Dataverse and refuses bulk calls with more than thirty rows."""
+
+    def __init__(self, behind: BaseAdapter, status: int, code: str) -> None:
+        super().__init__()
+        self._behind = behind
+        self._status = status
+        self._code = code
+        self.refused = 0
+
+    def send(self, request: Any, **more: Any) -> Response:  # type: ignore[override]
+        rows = len(json.loads(request.body)["Targets"]) if "Multiple" in request.url else 0
+        if rows <= 30:
+            return self._behind.send(request, **more)
+        self.refused += 1
+        refused = Response()
+        refused.status_code, refused.request, refused.url = self._status, request, request.url
+        refused.headers["content-type"] = "application/json"
+        refused._content = json.dumps({"error": {"code": self._code, "message": "too much"}}).encode()
+        return refused
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("status", "code"), [(413, "0x8004418a"), (500, "0x80044151")])
+def test_calls_that_are_too_large_are_divided(town: Town, status: int, code: str) -> None:
+    people = town.settle(160)
+    narrow: list[Narrow] = []
+
+    def between(adapter: BaseAdapter) -> BaseAdapter:
+        narrow.append(Narrow(adapter, status, code))
+        return narrow[0]
+
+    client = town.office.client_of(derived_id("test", f"narrow {status}"), between)
+    progress = town.work(town.start(), client, lanes=1, page=100)
+    assert (done(progress), progress.totals.failed) == (expected(people), 0)
+    assert narrow[0].refused
     town.holds()
 
 
@@ -571,7 +613,7 @@ def overtaken(town: Town, run_id: str, k: int) -> tuple[Progress, int]:
     thread.start()
     assert stands.wait(60)
     town.moment += timedelta(seconds=LEASE + 1)
-    end = town.work(run_id, meddled(town, before=release), lanes=1, page=4, worker="quick")
+    end = town.work(run_id, meddled(town, before=release), lanes=1, page=500, worker="quick")
     goes.set()
     thread.join()
     return end, requests

@@ -107,3 +107,17 @@ def test_waiting_people_come_first() -> None:
     assert look() == 2
     rows.clear()
     assert look(10) == 4
+
+
+def test_calls_shrink_where_they_are_too_large_and_grow_back() -> None:
+    world = World(0.01, 0.01)
+    pace = Pace(world, 1, clock=lambda: world.time, sleep=world.sleep)  # type: ignore[arg-type]
+    sizes = []
+    for most in [100] * 60 + [10_000] * 60:
+        with pace.call():
+            sizes.append(pace.rows)
+        if sizes[-1] > most:
+            pace.smaller()
+    assert sizes[0] == sizes[-1] == 1000
+    assert sum(size > 100 for size in sizes[10:60]) < 10
+    assert min(sizes[10:]) > 40
