@@ -1,6 +1,7 @@
 """A local stack's home with many customers in it, made once and copied for each run."""
 
 import json
+import multiprocessing
 import shutil
 import subprocess
 import time
@@ -132,7 +133,8 @@ def _fill(home: Path, plan: Plan, say: Callable[[str], None], processes: int) ->
 def _people(plan: Plan, program: Program, processes: int) -> Iterator[Person]:
     """Made ahead by other processes, never more than a few thousand of them."""
     starts = range(0, plan.customers, _AT_ONCE)
-    with ProcessPoolExecutor(processes, initializer=_prepare, initargs=(plan, program)) as pool:
+    spawning = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, spawning, initializer=_prepare, initargs=(plan, program)) as pool:
         waiting: deque[Future[list[Person]]] = deque()
         for start in starts:
             waiting.append(pool.submit(_make, start, min(start + _AT_ONCE, plan.customers)))

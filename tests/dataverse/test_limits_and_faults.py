@@ -29,11 +29,11 @@ def test_counters_tell_operations_and_modelled_seconds(dataverse: Dataverse) -> 
 
 
 def test_too_many_requests_are_refused_and_pushing_makes_the_wait_longer(dataverse: Dataverse) -> None:
-    assert admin(dataverse, "limits", {"enforced": True, "scale": 1000}).json()["enforced"] is True
-    answers = [dataverse.send("GET", "WhoAmI") for _ in range(6)]
+    assert admin(dataverse, "limits", {"enforced": True, "scale": 150}).json()["enforced"] is True
+    answers = [dataverse.send("GET", "WhoAmI") for _ in range(40)]  # in a window of 2 s
     assert {answer.status_code for answer in answers} == {200}
-    assert answers[0].headers["x-ms-ratelimit-burst-remaining-xrm-requests"] == "5"
-    assert float(answers[0].headers["x-ms-ratelimit-time-remaining-xrm-requests"]) < 1.2
+    assert answers[0].headers["x-ms-ratelimit-burst-remaining-xrm-requests"] == "39"
+    assert float(answers[0].headers["x-ms-ratelimit-time-remaining-xrm-requests"]) < 8
     assert int(answers[0].headers["x-ms-dop-hint"]) > 0
     refused = dataverse.send("GET", "WhoAmI")
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "0x80072322")
@@ -45,8 +45,8 @@ def test_too_many_requests_are_refused_and_pushing_makes_the_wait_longer(dataver
     for _ in range(20):
         refused = dataverse.send("GET", "WhoAmI")
     assert int(refused.headers["Retry-After"]) > first
-    end = time.monotonic() + 5
-    while dataverse.send("GET", "WhoAmI").status_code == 429:  # the window is 0.3 s wide at this scale
+    end = time.monotonic() + 10
+    while dataverse.send("GET", "WhoAmI").status_code == 429:
         assert time.monotonic() < end
 
 
@@ -89,7 +89,7 @@ def test_wrong_dials_are_refused(dataverse: Dataverse, body: object) -> None:
 
 def test_no_more_than_52_requests_at_once(dataverse: Dataverse) -> None:
     admin(dataverse, "limits", {"enforced": True})
-    admin(dataverse, "faults", {"delay": 1, "delay_seconds": 0.5})
+    admin(dataverse, "faults", {"delay": 1, "delay_seconds": 2})
     with ThreadPoolExecutor(60) as pool:
         answers = list(pool.map(lambda _: dataverse.send("GET", "WhoAmI"), range(60)))
     refused = [answer for answer in answers if answer.status_code == 429]
