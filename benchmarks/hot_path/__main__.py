@@ -5,28 +5,33 @@ docs/hot-path.md says how to read the tables.
 
 import argparse
 import importlib.util
+import json
 import os
 import sys
+import time
 from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 from benchmarks.hot_path import quick
 from benchmarks.hot_path.clerks import WAYS, Counter
 from benchmarks.hot_path.lab import IMPLEMENTATIONS, Lab, lab
 from benchmarks.hot_path.runs import Result, Row, backlog, paced
 
-_ROWS = (
-    Row(0.0, 1, 100, 10, 30),
-    Row(0.0, 8, 100, 10, 200),
-    Row(0.0, 64, 100, 10, 1000),
-    Row(0.06, 1, 100, 10, 30),
-    Row(0.06, 8, 100, 10, 200),
-    Row(0.06, 64, 100, 10, 1000),
-    Row(0.06, 64, 10_000, 10, 1000),
-    Row(0.06, 64, 1, 10, 40),
-    Row(0.06, 64, 1, 10_000, 40),
-    Row(0.0, 8, 100, 10, 200, rough=True),
+_ROWS = (  # those that say most come first: an interrupted run is still worth something
+    Row(0.06, 64, 100, 10, 1000, 200),
+    Row(0.06, 64, 10_000, 10, 1000, 200),
+    Row(0.06, 64, 1, 10, 30, 15),
+    Row(0.06, 64, 1, 10_000, 30, 15),
+    Row(0.06, 8, 100, 10, 150, 60),
+    Row(0.06, 1, 100, 10, 15, 10),
+    Row(0.0, 64, 100, 10, 1000, 200),
+    Row(0.0, 8, 100, 10, 150, 60),
+    Row(0.0, 1, 100, 10, 15, 10),
+    Row(0.0, 8, 100, 10, 100, 100, rough=True),
 )
-_LONELY = (Row(0.0, 8, 10_000, 10, 105), Row(0.06, 8, 10_000, 10, 105))
+_LONELY = (Row(0.06, 8, 10_000, 10, 105, 55), Row(0.0, 8, 10_000, 10, 105, 55))
 _LONELY_RATE = 5.0  # changes a second
 _CLERKS = ((1, 40), (20, 8), (100, 4))
 
@@ -37,6 +42,9 @@ def main() -> int:
     parser.add_argument("--accept", action="store_true", help="with --quick: the counts are the new baseline")
     parser.add_argument("--only", default="", help="implementations, separated by commas (default: all installed)")
     parser.add_argument("--part", choices=("backlog", "lonely", "clerks"), help="one of the tables")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write each measurement there, one JSON object a line"
+    )
     options = parser.parse_args()
     names = options.only.split(",") if options.only else _installed()
     if unknown := set(names) - set(IMPLEMENTATIONS):
@@ -45,13 +53,30 @@ def main() -> int:
         if options.quick:
             return _quick(found, options.accept)
         print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
+        notes = Notes(options.json)
         if options.part in (None, "backlog"):
-            _backlogs(found, names)
+            _backlogs(found, names, notes)
         if options.part in (None, "lonely"):
-            _lonely(found, names)
+            _lonely(found, names, notes)
         if options.part in (None, "clerks"):
-            _clerks(found)
+            _clerks(found, notes)
+    print(f"\nload {os.getloadavg()[0]:.1f} at the end")
     return 0
+
+
+class Notes:
+    """A file with one measurement a line, in full; without a file, nothing."""
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        if file:
+            file.write_text("")
+
+    def add(self, table: str, **measured: Any) -> None:
+        if self._file:
+            line = json.dumps({"table": table, "at": round(time.time()), "load": os.getloadavg()[0]} | measured)
+            with self._file.open("a") as lines:
+                lines.write(line + "\n")
 
 
 def _installed() -> list[str]:
@@ -77,35 +102,35 @@ def _quick(found: Lab, accepted: bool) -> int:
     return 1 if worse else 0
 
 
-def _backlogs(found: Lab, names: Sequence[str]) -> None:
+def _backlogs(found: Lab, names: Sequence[str], notes: Notes) -> None:
     print(
         "\nA backlog worked off. p50, p95, p99: from the event's arrival on the queue to its durable entry, in seconds."
     )
     print("possible: changes/s within the published limits of one application user on one web server, and of ten.\n")
-    head = (
-        "delay sessions customers history | implementation | changes/s | floor = 1 | requests | operations | modelled s"
-    )
-    head += " | p50 | p95 | p99 | CPU s/1,000 | MB | possible | ten | broken laws"
+    head = "delay sessions customers history | implementation | changes/s | floor = 1 | floor_host = 1 | requests"
+    head += " | operations | modelled s | p50 | p95 | p99 | CPU s/1,000 | MB | possible | ten | broken laws"
     _line(*head.split(" | "))
-    _line(*["---"] * 15)
+    _line(*["---"] * 16)
     for row in _ROWS:
-        floor = 0.0
+        floor = host = 0.0
         for name in names:
             if row.rough and name.startswith("floor"):
                 continue  # without logic it never gets over an answer that was lost
             result = backlog(found, name, row)
             floor = result.rate if name == "floor" else floor
-            _show(row, result, floor)
+            host = result.rate if name == "floor_host" else host
+            _show(row, result, floor, host)
+            notes.add("backlog", row=asdict(row), rate=result.rate, possible=result.possible, **asdict(result))
 
 
-def _show(row: Row, result: Result, floor: float) -> None:
+def _show(row: Row, result: Result, floor: float, host: float) -> None:
     counted, changes = result.counted, max(1, result.changes)
     broken = ", ".join(f"{law} {count}" for law, count in sorted(result.broken.items())) or "none"
     _line(
         f"{row.delay * 1000:.0f} ms, {row.sessions}, {row.customers:,}, {row.history:,}{', rough' if row.rough else ''}",
         result.name,
         f"{result.rate:.1f}",
-        f"{result.rate / floor:.2f}" if floor else "",
+        *(f"{result.rate / other:.2f}" if other else "" for other in (floor, host)),
         f"{counted.requests / changes:.2f}",
         f"{counted.operations / changes:.2f}",
         f"{counted.seconds / changes:.3f}",
@@ -118,13 +143,14 @@ def _show(row: Row, result: Result, floor: float) -> None:
     )
 
 
-def _lonely(found: Lab, names: Sequence[str]) -> None:
+def _lonely(found: Lab, names: Sequence[str], notes: Notes) -> None:
     print(f"\nLow load: {_LONELY_RATE:.0f} changes a second, each of another customer, 8 sessions. Milliseconds.\n")
     _line("delay", "implementation", "count", "requests", "p50", "p95", "p99")
     _line(*["---"] * 7)
     for row in _LONELY:
         for name in names:
             result = paced(found, name, row, _LONELY_RATE)
+            notes.add("lonely", row=asdict(row), **asdict(result))
             _line(
                 f"{row.delay * 1000:.0f} ms",
                 name,
@@ -134,7 +160,7 @@ def _lonely(found: Lab, names: Sequence[str]) -> None:
             )
 
 
-def _clerks(found: Lab) -> None:
+def _clerks(found: Lab, notes: Notes) -> None:
     print("\nRedemptions, from the request to the code. Milliseconds.\n")
     _line("delay", "clerks", "way", "count", "p50", "p99")
     _line(*["---"] * 6)
@@ -145,6 +171,7 @@ def _clerks(found: Lab) -> None:
             for clerks, each in _CLERKS:
                 for way in WAYS:
                     waits = counter.measure(way, clerks, each)
+                    notes.add("clerks", delay=delay, **asdict(waits))
                     took = (f"{waits.percentile(share) * 1000:.0f}" for share in (0.5, 0.99))
                     _line(f"{delay * 1000:.0f} ms", str(clerks), way, str(len(waits.seconds)), *took)
         found.delay(0)
