@@ -16,6 +16,19 @@ SESSIONS, EACH = 64, 2
 SCALE = 300  # a window of a second: 20 requests, 4 s of execution
 
 
+class Time:
+    """The time of client and service. Only pauses move it, so the limits are met however slow the machine is."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
 class Tokens:
     def token(self) -> str:
         return "admin"
@@ -25,8 +38,13 @@ class Tokens:
 
 
 @pytest.fixture
-def client(dataverse: Dataverse) -> Iterator[DataverseClient]:
-    with DataverseClient(URL, Tokens(), adapter=DataverseAdapter(dataverse.application), deadline=60) as made:
+def client(dataverse: Dataverse, monkeypatch: pytest.MonkeyPatch) -> Iterator[DataverseClient]:
+    time = Time()
+    monkeypatch.setattr("local.dataverse.app.time", time)
+    door = DataverseAdapter(dataverse.application)
+    with DataverseClient(
+        URL, Tokens(), adapter=door, deadline=600, clock=time.monotonic, sleep=time.sleep, slots=8
+    ) as made:
         yield made
 
 
