@@ -24,7 +24,8 @@ from local.dataverse.provisioning import ensure_user
 URL = "https://contoso.crm4.dynamics.com"
 PROGRAM = "CHAOS"
 CONNECTOR: str = derived_id("chaos", "connector")
-_PEOPLE: str = derived_id("chaos", "people")
+PEOPLE: str = derived_id("chaos", "people")
+MANAGER: str = derived_id("chaos", "manager")
 
 
 class Tokens:
@@ -53,7 +54,7 @@ def installed() -> Path:
     """An environment with our tables, made once a process by our own installer."""
     home = Path(tempfile.mkdtemp(prefix="chaos-", dir=_memory()))
     environment = Environment(home / "dataverse.db")
-    for application in (CONNECTOR, _PEOPLE):
+    for application in (CONNECTOR, PEOPLE, MANAGER):
         ensure_user(environment, f"# {application}", application=application)
     client = DataverseClient(
         URL, Tokens(), adapter=DataverseAdapter(door(environment, CONNECTOR)), requests_per_second=1e6
@@ -84,10 +85,10 @@ def door(environment: Environment, application: str) -> Application:
 class Undisturbed(requests.adapters.BaseAdapter):
     """For people and judges: no fault reaches them."""
 
-    def __init__(self, environment: Environment) -> None:
+    def __init__(self, environment: Environment, who: str) -> None:
         super().__init__()
         self._environment = environment
-        self._inner = DataverseAdapter(door(environment, _PEOPLE))
+        self._inner = DataverseAdapter(door(environment, who))
 
     def send(self, request: requests.PreparedRequest, *arguments: Any, **named: Any) -> requests.Response:
         faults, meter = self._environment.faults, self._environment.meter

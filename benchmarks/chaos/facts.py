@@ -97,6 +97,7 @@ class Terms:
     period: str
     courtesy: int
     minimum: int
+    limit: int  # an adjustment above it needs a second person
 
 
 @dataclass(slots=True)
@@ -107,6 +108,7 @@ class Book:
     wishes: dict[str, Wish] = field(default_factory=dict)
     adjustments: dict[str, Adjustment] = field(default_factory=dict)
     expiries: set[str] = field(default_factory=set)  # mass runs that somebody ordered
+    approved: set[str] = field(default_factory=set)  # adjustments, by a second person
     poisoned: set[str] = field(default_factory=set)  # records that must be parked, and texts nobody can read
     repaired: set[str] = field(default_factory=set)  # poisoned once; whether that was noticed in time is chance
     diary: list[tuple[datetime, str, str]] = field(default_factory=list)  # when, which customer, what

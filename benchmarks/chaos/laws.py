@@ -20,7 +20,7 @@ _CENT = Decimal("0.01")
 _FIRST = 482_100_000
 _KINDS = ("earn", "mature", "takeback", "redeem", "void", "expire", "adjust", "tier")
 _REQUESTED, _COMPLETED, _REJECTED, _VOIDED = range(_FIRST, _FIRST + 4)
-_PARKED = _DONE = _FIRST + 3
+_PARKED = _DONE = _AWAITING = _FIRST + 3
 _AT_ONCE, _TOLD = 25, 10  # memberships in one question, customers of whom everything is told
 _ENTRY = (
     "loy_sequence,loy_kind,loy_points,loy_cause,loy_idempotencykey,loy_occurredon,loy_movements,loy_explanation,"
@@ -271,6 +271,12 @@ class Laws:
         for row in self._all("loy_adjustments?$select=loy_status"):
             wanted = self._book.adjustments.get(row["loy_adjustmentid"])
             if wanted is None:
+                continue
+            # A merger edits the row: whoever merged is not the second person.
+            merged = self._book.customers[wanted.customer].merged_into and row["loy_status"] == _AWAITING
+            if abs(wanted.points) > self._book.terms.limit and (merged or wanted.id not in self._book.approved):
+                if row["loy_status"] != _AWAITING or entries[f"adjustment:{wanted.id}"]:
+                    self._broken(wanted.customer, f"adjustment {wanted.id} has status {row['loy_status']} unapproved")
                 continue
             done = row["loy_status"] == _COMPLETED
             if row["loy_status"] not in (_COMPLETED, _REJECTED) or entries[f"adjustment:{wanted.id}"] != int(done):

@@ -112,7 +112,7 @@ def live(seed: int, size: Live) -> tuple[Outcome, list[str]]:
 
 
 def _founded(seed: int, size: Live, site: Site) -> list[Company]:
-    people = Steadfast(site.people)
+    people = Steadfast(site.people), Steadfast(site.manager)
     head = Company(f"seed {seed}", PROGRAM, people, now, random.Random(f"{seed} company"))
     each = max(4, size.customers // size.branches)
     head.found(each)

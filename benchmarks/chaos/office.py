@@ -12,7 +12,17 @@ from typing import Any
 from unittest.mock import patch
 
 from benchmarks.chaos.bus import EVENTS, Bus, Content
-from benchmarks.chaos.doors import CONNECTOR, URL, Tokens, Undisturbed, connector_settings, door, installed
+from benchmarks.chaos.doors import (
+    CONNECTOR,
+    MANAGER,
+    PEOPLE,
+    URL,
+    Tokens,
+    Undisturbed,
+    connector_settings,
+    door,
+    installed,
+)
 from benchmarks.chaos.faults import Faults
 from benchmarks.chaos.process import Process, functions
 from benchmarks.chaos.world import Pool, Task, Threads, Timepiece, World, first_of
@@ -58,8 +68,7 @@ class Office:
             shutil.copy(file, home)
         self.environment = Environment(home / "dataverse.db", clock=world.now, cache_mb=16)
         self.connector_door = door(self.environment, CONNECTOR)
-        adapter = Undisturbed(self.environment)
-        self.people = DataverseClient(URL, Tokens(), adapter=adapter, requests_per_second=1e6)
+        self.people, self.manager = self._person(PEOPLE), self._person(MANAGER)
         self.bus = Bus(world)
         self._posting = False
         self.environment.outbox.wake = self._wake  # type: ignore[method-assign]
@@ -89,6 +98,9 @@ class Office:
         }
         for place, stand_in in places.items():
             self._stack.enter_context(patch(place, stand_in))
+
+    def _person(self, who: str) -> DataverseClient:
+        return DataverseClient(URL, Tokens(), adapter=Undisturbed(self.environment, who), requests_per_second=1e6)
 
     def close(self) -> None:
         for process in self.processes:

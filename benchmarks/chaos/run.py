@@ -81,7 +81,8 @@ def run(seed: int, size: Size, faults: Faults | None = None) -> tuple[Outcome, C
     with tempfile.TemporaryDirectory(prefix="chaos-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as home:
         office = Office(world, faults, Path(home), size.processes)
         try:
-            company = Company(f"seed {seed}", PROGRAM, office.people, world.now, random.Random(f"{seed} company"))
+            people, chance = (office.people, office.manager), random.Random(f"{seed} company")
+            company = Company(f"seed {seed}", PROGRAM, people, world.now, chance)
             company.found(size.customers)
             office.start()
             chance = random.Random(f"{seed} days")

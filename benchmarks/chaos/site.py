@@ -23,6 +23,7 @@ from benchmarks.chaos.faults import Faults
 from connector.app import connect
 from connector.dataverse import DataverseClient
 from connector.settings import read_settings
+from local.entra.directory import Directory
 from local.process import die_with_parent
 
 PROGRAM = "CHAOS"
@@ -133,7 +134,10 @@ class Site:
         self._stack.until_ready()
         self._ends = json.loads((home / "stack" / "endpoints.json").read_text())
         settings = {**self._ends["settings"], "LOYALTY_PROGRAM": PROGRAM, "DATAVERSE_SLOTS": "16"}
+        manager = Directory(home / "stack").named("Dynamics")
+        told = {"DATAVERSE_CLIENT_ID": manager.client_id, "DATAVERSE_CLIENT_SECRET": manager.secret}
         self.people: DataverseClient = connect(read_settings(settings))
+        self.manager: DataverseClient = connect(read_settings(settings | told))
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.verify = self._ends["ca_file"]
@@ -152,6 +156,7 @@ class Site:
         for host in self.hosts:
             host.stop()
         self.people.close()
+        self.manager.close()
         self._stack.stop()
 
     def start(self) -> None:
