@@ -27,6 +27,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--workers", type=int, default=1, help="seeds at once")
     parser.add_argument("--plant", choices=sorted(BUGS), default="", help="a bug to be caught")
     parser.add_argument("--stack", action="store_true", help="on the processes of the local stack")
+    parser.add_argument("--changes", type=int, default=0, help="work on the stack ends with so many changes")
     parser.add_argument("--functions", type=int, default=Live().hosts, help="Functions hosts of the stack")
     parser.add_argument("--branches", type=int, default=Live().branches, help="clerks at work on the stack at once")
     options = parser.parse_args(argv)
@@ -48,6 +49,7 @@ def main(argv: list[str]) -> int:
 def _on_stack(seeds: range, options: argparse.Namespace) -> Iterator[tuple[Outcome, list[str]]]:
     size = Live(
         minutes=options.minutes,
+        changes=options.changes,
         customers=options.customers or Live().customers,
         branches=options.branches,
         hosts=options.functions,

@@ -26,6 +26,7 @@ from benchmarks.chaos.site import PROGRAM, Site, now
 from benchmarks.chaos.steadfast import Steadfast
 
 _EVERY = 10.0  # seconds between two lines of progress
+_WEATHER = 600.0  # seconds, after which other faults are on
 _QUIET = 3  # looks in a row that find nothing under way
 _WAITED = 125.0  # seconds after which a waiting row is picked up
 _NIGHT = ("PickUpWaiting", "ResubmitDeadLetters", "SweepChanges", "StartReviews", "RunMassJobs")
@@ -34,9 +35,11 @@ _CALLS = 1000  # of tills, under way or waiting to be made
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """`crowd`: messages on the queues at which clerks pause. `settle` bounds the seconds to come to rest."""
+    """Work ends after `minutes`, or earlier with so many `changes` (0: never). `crowd`: messages on the queues at which clerks
+    pause. `settle` bounds the seconds to come to rest."""
 
     minutes: float = 2.0
+    changes: int = 0
     customers: int = 40
     branches: int = 4
     hosts: int = 2
@@ -90,13 +93,14 @@ def live(seed: int, size: Live) -> tuple[Outcome, list[str]]:
         branches = _founded(seed, size, site)
         site.start()
         tills = Tills(site)
-        outcome.acts = _work(site, size, branches, tills)
+        outcome.acts = _work(site, size, branches, tills, seed)
+        outcome.faults = sorted(site.kinds)
         while tills.asking:
             site.tick()
             time.sleep(0.2)
         site.calm()
         try:
-            outcome.settled = _settle(site, size)
+            outcome.settled = _settle(site, size, branches[0])
         except TimeoutError as error:
             outcome.broken.append(("", str(error)))
         left = [f"{count} messages are left on {name}" for name, count in site.waiting.items() if count]
@@ -124,16 +128,16 @@ def _founded(seed: int, size: Live, site: Site) -> list[Company]:
     return branches
 
 
-def _work(site: Site, size: Live, branches: list[Company], tills: Tills) -> int:
-    """Everybody works while faults rage; the number of things done."""
+def _work(site: Site, size: Live, branches: list[Company], tills: Tills, seed: int) -> int:
+    """Everybody works while faults rage, others every ten minutes; the number of things done."""
     acts: Counter[int] = Counter()
     failures: list[BaseException] = []
-    closing = time.monotonic() + size.minutes * 60
-    room = threading.Event()
+    began = time.monotonic()
+    room, over = threading.Event(), threading.Event()
 
     def clerk(number: int) -> None:
         try:
-            while time.monotonic() < closing and not failures:
+            while not over.is_set() and not failures:
                 if room.wait(1) and not _midnight():
                     branches[number].act(tills)
                     acts[number] += 1
@@ -150,6 +154,10 @@ def _work(site: Site, size: Live, branches: list[Company], tills: Tills) -> int:
         waiting = site.waiting
         crowd = sum(count for name, count in waiting.items() if not name.endswith("dead"))
         (room.clear if crowd > size.crowd else room.set)()
+        elapsed = time.monotonic() - began
+        site.weather(swarm(seed + 1000 * int(elapsed // _WEATHER), REAL))
+        if elapsed > size.minutes * 60 or 0 < size.changes <= site.changes:
+            over.set()
         if time.monotonic() - told >= _EVERY:
             told = time.monotonic()
             _tell(_progress(site, waiting, acts.total()))
@@ -165,7 +173,7 @@ def _midnight() -> bool:
     return len({(moment + timedelta(minutes=minutes)).date() for minutes in (-1, 0, 1)}) > 1
 
 
-def _settle(site: Site, size: Live) -> float:
+def _settle(site: Site, size: Live, head: Company) -> float:
     """By its timers alone, brought forward: a row that waits is old enough, a night's work is done. Seconds it took."""
     began = time.monotonic()
     until = began + size.settle
@@ -173,6 +181,7 @@ def _settle(site: Site, size: Live) -> float:
     while time.monotonic() < began + _WAITED:
         site.tick()
         time.sleep(0.5)
+    head.expire()  # this day's review may be over already, when the day's work was not
     _round(site, until)
     _round(site, until)  # what the first sends may need another
     while site.unfinished or any(count for name, count in site.waiting.items() if name.endswith("dead")):

@@ -153,7 +153,7 @@ class Company:
         ]
         self._chance.choices([act for _, act in acts], [weight for weight, _ in acts])[0]()
         if not self._is_branch and self._officer.random() < _EXPIRIES:
-            self._expire()
+            self.expire()
         if self._officer.random() < _LARGE:
             self._adjust_much()
         if self._unapproved and self._officer.random() < _APPROVALS:
@@ -337,7 +337,7 @@ class Company:
         self._client.commit([Create("loy_earnrules", self._rule(rule))])
         rules.append(rule)
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
         """A mass run, beside everything else: what ended before today is cancelled."""
         run, today = self._id(f"run {len(self.book.expiries)}"), self._now().date()
         row = {"loy_bulkrunid": run, "loy_name": f"Expiry {today}", "loy_kind": FIRST_OPTION, "loy_asof": today}

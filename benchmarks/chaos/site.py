@@ -126,6 +126,7 @@ class Site:
 
     def __init__(self, home: Path, faults: Faults, hosts: int, chance: random.Random) -> None:
         self.faults = faults
+        self.kinds = set(faults.on)
         self.counts: Counter[str] = Counter()
         self._chance = chance
         self._home = home
@@ -185,6 +186,11 @@ class Site:
         if moment - self._dialled > 2:  # one that was started again has forgotten its dials
             self._dialled = moment
             self._dial()
+
+    def weather(self, faults: Faults) -> None:
+        """These faults from now on."""
+        self.faults = faults
+        self.kinds.update(faults.on)
 
     def calm(self) -> None:
         """The faults stop; what they did remains."""
