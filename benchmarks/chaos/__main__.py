@@ -31,8 +31,6 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--functions", type=int, default=Live().hosts, help="Functions hosts of the stack")
     parser.add_argument("--branches", type=int, default=Live().branches, help="clerks at work on the stack at once")
     options = parser.parse_args(argv)
-    if options.stack and options.plant:
-        parser.error("--plant: bugs can only be planted in our own process, not with --stack")
     first, _, last = (options.seeds or str(options.seed or 1)).partition("..")
     seeds = range(int(first), int(last or first) + 1)
     print(HEADER, flush=True)
@@ -54,7 +52,7 @@ def _on_stack(seeds: range, options: argparse.Namespace) -> Iterator[tuple[Outco
         branches=options.branches,
         hosts=options.functions,
     )
-    return (live(seed, size) for seed in seeds)
+    return (live(seed, size, options.plant) for seed in seeds)
 
 
 def _in_process(seeds: range, options: argparse.Namespace) -> Iterator[tuple[Outcome, list[str]]]:

@@ -5,6 +5,7 @@ branch does follows from the seed; what meets what does not: processes run at on
 """
 
 import random
+import shutil
 import sys
 import tempfile
 import threading
@@ -54,6 +55,7 @@ class Tills:
         self._site = site
         self._pool = ThreadPoolExecutor(8)
         self._room = threading.Semaphore(_CALLS)
+        self._closed = False
         self._asking: set[Future[None]] = set()
         self.strange: Counter[str] = Counter()
 
@@ -63,13 +65,20 @@ class Tills:
         self._asking.add(asked)
         asked.add_done_callback(self._asking.discard)
 
+    def __enter__(self) -> "Tills":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed = True
+        self._pool.shutdown(cancel_futures=True)
+
     @property
     def asking(self) -> int:
         return len(self._asking)
 
     def _ask(self, key: str, body: dict[str, object]) -> None:
         headers = {"x-functions-key": self._site.key, "Idempotency-Key": key, "Prefer": "wait=2"}
-        while True:
+        while not self._closed:
             url = f"{random.choice(self._site.hosts).url}/api/redemptions"
             with suppress(requests.RequestException):
                 answer = requests.post(url, json=body, headers=headers, timeout=40)
@@ -82,17 +91,15 @@ class Tills:
         self._room.release()
 
 
-def live(seed: int, size: Live) -> tuple[Outcome, list[str]]:
-    """The outcome, and the trace of what broke a law."""
+def live(seed: int, size: Live, bug: str = "") -> tuple[Outcome, list[str]]:
+    """The outcome, and the trace of what broke a law. `bug` is planted in the hosts."""
     began, faults, lines = time.monotonic(), swarm(seed, REAL), list[str]()
     outcome = Outcome(seed, faults.on)
-    with (
-        tempfile.TemporaryDirectory(prefix="chaos-") as home,
-        Site(Path(home), faults, size.hosts, random.Random(f"{seed} site")) as site,
-    ):
+    home = Path(tempfile.mkdtemp(prefix="chaos-"))
+    _tell(f"the stack's home is {home}; it stays if a law is broken")
+    with Site(home, faults, size.hosts, random.Random(f"{seed} site"), bug) as site, Tills(site) as tills:
         branches = _founded(seed, size, site)
         site.start()
-        tills = Tills(site)
         outcome.acts = _work(site, size, branches, tills, seed)
         outcome.faults = sorted(site.kinds)
         while tills.asking:
@@ -111,6 +118,8 @@ def live(seed: int, size: Live) -> tuple[Outcome, list[str]]:
         lines = _judge(site, branches, outcome)
         outcome.events, outcome.changes, outcome.kills = site.events, site.changes, site.kills
         outcome.counts = dict(site.counts)
+    if outcome.holds:
+        shutil.rmtree(home)
     outcome.wall = time.monotonic() - began
     return outcome, lines
 

@@ -124,7 +124,7 @@ class Host(Child):
 class Site:
     """`tick` does what is due: kills, restarts, dials. `calm` ends the faults. Ends with its `with` block."""
 
-    def __init__(self, home: Path, faults: Faults, hosts: int, chance: random.Random) -> None:
+    def __init__(self, home: Path, faults: Faults, hosts: int, chance: random.Random, bug: str = "") -> None:
         self.faults = faults
         self.kinds = set(faults.on)
         self.counts: Counter[str] = Counter()
@@ -142,6 +142,8 @@ class Site:
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.verify = self._ends["ca_file"]
+        if bug:
+            settings |= _planted(home, bug)
         self.hosts = [Host(home, number, settings) for number in range(hosts)]
         self._keys_read: dict[str, Any] = {}
         self._next: dict[str, float] = {}
@@ -326,3 +328,9 @@ class Site:
         if count < self._seen[name]:
             self._before[name] += self._seen[name]
         self._seen[name] = count
+
+
+def _planted(home: Path, bug: str) -> dict[str, str]:
+    """What makes Python plant the bug when a host starts."""
+    (home / "sitecustomize.py").write_text(f"from benchmarks.chaos.planted import plant\n\n_kept = plant({bug!r})\n")
+    return {"PYTHONPATH": f"{home}{os.pathsep}{_ROOT}"}
