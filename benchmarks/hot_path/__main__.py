@@ -31,7 +31,7 @@ _ROWS = (  # those that say most come first: an interrupted run is still worth s
     Row(0.0, 1, 100, 10, 15, 10),
     Row(0.0, 8, 100, 10, 100, 100, rough=True),
 )
-_LONELY = (Row(0.06, 8, 10_000, 10, 105, 55), Row(0.0, 8, 10_000, 10, 105, 55))
+_LONELY = (Row(0.06, 8, 10_000, 10, 105, 45), Row(0.0, 8, 10_000, 10, 105, 45))
 _LONELY_RATE = 5.0  # changes a second
 _CLERKS = ((1, 40), (20, 8), (100, 4))
 
