@@ -5,11 +5,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
 from typing import Any
 
-from connector.bus import Change, QueueSender, Subject
+from connector.bus import Change, QueueSender
+from connector.bus.change import TABLES
 from connector.dataverse import DataverseClient
 from connector.dataverse.odata import moment
 from connector.notices import notice
-from connector.rows.choices import KIND_OF, AdjustmentStatus, NoticeStatus, RedemptionStatus
+from connector.rows import wishes
+from connector.rows.choices import KIND_OF, NoticeStatus
 
 _PATIENCE = timedelta(minutes=2)
 _PAGE = 500
@@ -29,13 +31,10 @@ class Chores:
         """Send redemptions and adjustments that have waited too long: their event was lost or is late."""
         before = moment(self._clock().replace(microsecond=0) - _PATIENCE)
         sent = 0
-        for subject, table, status in (
-            (Subject.REDEMPTION, "loy_redemption", RedemptionStatus.REQUESTED),
-            (Subject.ADJUSTMENT, "loy_adjustment", AdjustmentStatus.REQUESTED),
-        ):
-            path = (
-                f"{table}s?$select=_loy_customerid_value&$filter=loy_status eq {status.value} and createdon lt {before}"
-            )
+        for subject in wishes.OPEN:
+            table = TABLES[subject]
+            condition = f"{wishes.waits(subject)} and modifiedon lt {before}"
+            path = f"{table}s?$select=_loy_customerid_value&$filter={condition}"
             for page in self._client.pages(path, max_page_size=_PAGE, annotations=_LOOKUP):
                 self._send([Change.about(subject, row[f"{table}id"], _customer(row), cause="waiting") for row in page])
                 sent += len(page)

@@ -14,14 +14,11 @@ from connector.dataverse.odata import guid, moment, text
 from connector.identity import Customer, derived_id
 from connector.loyalty.decisions import Outcome
 from connector.loyalty.ledger import Kind
-from connector.rows.choices import KIND, OUTCOME, AdjustmentStatus, RedemptionStatus
+from connector.rows import wishes
+from connector.rows.choices import KIND, OUTCOME
 from connector.rows.values import Row
 
 _PAGE = 500
-_WAITING = (
-    (Subject.REDEMPTION, RedemptionStatus.REQUESTED.value),
-    (Subject.ADJUSTMENT, AdjustmentStatus.REQUESTED.value),
-)
 
 
 def of_event(client: DataverseClient, event_id: str) -> Iterator[Change]:
@@ -58,8 +55,8 @@ def of_customer(client: DataverseClient, customer: Customer, cause: str) -> Iter
         if invoice not in seen:
             seen.add(invoice)
             yield about(Subject.INVOICE, invoice)
-    for subject, status in _WAITING:
-        waiting = f"_loy_customerid_value eq {customer.id} and loy_status eq {status}"
+    for subject in wishes.OPEN:
+        waiting = f"_loy_customerid_value eq {customer.id} and {wishes.waits(subject)}"
         for row in _rows(client, f"{TABLES[subject]}s?$select=loy_status&$filter={waiting}&$orderby=createdon"):
             yield about(subject, row[f"{TABLES[subject]}id"])
     yield about(Subject.CUSTOMER, customer.id)
@@ -76,8 +73,8 @@ def of_day(client: DataverseClient, day: date, cause: str) -> Iterator[Change]:
     path = f"invoices?$select=invoiceid&$filter={within('createdon')} or {within('modifiedon')}&$orderby=createdon"
     for row in _rows(client, path):
         yield Change.about(Subject.INVOICE, row["invoiceid"], None, cause=cause, correlation_id=derived_id(cause))
-    for subject, status in _WAITING:
-        waiting = f"{within('createdon')} and loy_status eq {status}"
+    for subject in wishes.OPEN:
+        waiting = f"{within('createdon')} and {wishes.waits(subject)}"
         for row in _rows(client, f"{TABLES[subject]}s?$select=loy_status&$filter={waiting}&$orderby=createdon"):
             row_id = row[f"{TABLES[subject]}id"]
             yield Change.about(subject, row_id, None, cause=cause, correlation_id=derived_id(cause))

@@ -22,7 +22,8 @@ from connector.identity import derived_id
 from connector.loyalty.decisions import Outcome
 from connector.loyalty.ledger import Kind
 from connector.processing import Preview, Processor
-from connector.rows.choices import KIND, OUTCOME, AdjustmentStatus, BulkKind, BulkStatus, RedemptionStatus
+from connector.rows import wishes
+from connector.rows.choices import KIND, OUTCOME, BulkKind, BulkStatus
 from connector.rows.log import report_write
 from connector.rows.programs import Programs
 from connector.rows.values import Row
@@ -33,10 +34,6 @@ _TRACKED = {
     Subject.INVOICE: "invoices?$select=invoiceid",
     Subject.REDEMPTION: "loy_redemptions?$select=loy_status",
     Subject.ADJUSTMENT: "loy_adjustments?$select=loy_status",
-}
-_WAITING = {
-    Subject.REDEMPTION: RedemptionStatus.REQUESTED.value,
-    Subject.ADJUSTMENT: AdjustmentStatus.REQUESTED.value,
 }
 _EARNED = f"loy_entries?$select=loy_cause&$filter=loy_kind eq {KIND[Kind.EARN]}"
 _DELETED = "deleted"  # the cursor of the look through the ledger for invoices that are no more
@@ -271,4 +268,4 @@ def _ids(subject: Subject, page: Page) -> list[str]:
 
 
 def _waits(subject: Subject, row: Row) -> bool:
-    return subject not in _WAITING or row["loy_status"] == _WAITING[subject]
+    return subject not in wishes.OPEN or row["loy_status"] in wishes.OPEN[subject]

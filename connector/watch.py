@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from connector.bus.change import TABLES
 from connector.dataverse import DataverseClient
 from connector.dataverse.odata import utc
 from connector.identity import derived_id
 from connector.loyalty.decisions import Outcome
-from connector.rows.choices import OUTCOME, AdjustmentStatus, NoticeStatus, RedemptionStatus
+from connector.rows import wishes
+from connector.rows.choices import OUTCOME, NoticeStatus
 from connector.settings import Settings
 
 if TYPE_CHECKING:
@@ -83,14 +85,10 @@ class Watch:
 
     def _oldest_wish(self) -> float:
         ages = [0.0]
-        for table, status in (
-            ("loy_redemption", RedemptionStatus.REQUESTED),
-            ("loy_adjustment", AdjustmentStatus.REQUESTED),
-        ):
-            condition = f"$filter=loy_status eq {status.value}&$orderby=createdon&$top=1"
-            ages += [
-                self._age(utc(row["createdon"])) for row in self._client.get(f"{table}s?$select=createdon&{condition}")
-            ]
+        for subject in wishes.OPEN:
+            condition = f"$filter={wishes.waits(subject)}&$orderby=modifiedon&$top=1"
+            path = f"{TABLES[subject]}s?$select=modifiedon&{condition}"
+            ages += [self._age(utc(row["modifiedon"])) for row in self._client.get(path)]
         return max(ages)
 
     def _parked(self) -> Counter[str]:

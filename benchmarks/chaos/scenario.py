@@ -19,9 +19,7 @@ _SPENDABLE = ("issue", "payment", "days after payment")
 _PERIODS = ("day", "month", "quarter", "year")
 _WINDOWS = ("lifetime", "rolling", "year")
 _LARGE = 0.02  # adjustments that need a second person, likewise
-_APPROVALS = (
-    0.0  # looks of that person; 0.1 when the sweep finds approvals whose event was lost (tests/chaos/test_found.py)
-)
+_APPROVALS = 0.1  # looks of that person
 _REPAIRS = 0.05  # invoices that nobody had bought and that are given to somebody, likewise
 _EXPIRIES = 0.01  # mass runs ordered for each thing that people do
 _CATEGORIES = ("FOOD", "TOOLS", "Fuel", "")

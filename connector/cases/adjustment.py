@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from connector.bus.change import Subject
 from connector.cases.asking import answer_in_ledger, forged, passed_on, take_up
 from connector.cases.case import Case, Request
 from connector.dataverse import Update
@@ -16,8 +17,6 @@ from connector.rows.choices import AdjustmentStatus
 from connector.rows.values import Row
 from connector.store import Store, entry_by_key_path
 
-_OPEN = (AdjustmentStatus.REQUESTED, AdjustmentStatus.APPROVED)
-
 
 def adjustment_case(store: Store, request: Request, customer: Customer, now: datetime) -> Case:
     adjustment_id = request.change.row
@@ -27,7 +26,15 @@ def adjustment_case(store: Store, request: Request, customer: Customer, now: dat
         completed = row["loy_status"] == AdjustmentStatus.COMPLETED
         return not completed or bool(store.read(entry_by_key_path(f"adjustment:{adjustment_id}"))[0])
 
-    asked = take_up(store, request, customer, wishes.adjustment_path(adjustment_id), "adjustment", _OPEN, borne_out)
+    asked = take_up(
+        store,
+        request,
+        customer,
+        wishes.adjustment_path(adjustment_id),
+        "adjustment",
+        wishes.OPEN[Subject.ADJUSTMENT],
+        borne_out,
+    )
     if isinstance(asked, Case):
         return asked
     membership, row = asked.membership, asked.row

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+from connector.bus.change import Subject
 from connector.cases.asking import answer_in_ledger, forged, passed_on, take_up
 from connector.cases.case import Case, Request
 from connector.dataverse import Update
@@ -26,7 +27,7 @@ def redemption_case(store: Store, request: Request, customer: Customer, now: dat
         customer,
         wishes.redemption_path(request.change.row),
         "redemption",
-        (RedemptionStatus.REQUESTED,),
+        wishes.OPEN[Subject.REDEMPTION],
         lambda row: _borne_out(store, customer, row),
     )
     if isinstance(asked, Case):

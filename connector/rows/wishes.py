@@ -3,7 +3,8 @@
 from datetime import datetime
 from typing import Any
 
-from connector.dataverse.odata import guid
+from connector.bus.change import Subject
+from connector.dataverse.odata import any_of, guid
 from connector.loyalty.decisions import Decision, Outcome
 from connector.rows import customers
 from connector.rows.choices import AdjustmentStatus, RedemptionStatus
@@ -15,6 +16,17 @@ REDEMPTION = (
 _ADJUSTMENT = (
     "loy_points,loy_reason,loy_lifetimemonths,loy_status,_loy_customerid_value,_createdby_value,_modifiedby_value"
 )
+
+OPEN: dict[Subject, tuple[int, ...]] = {
+    Subject.REDEMPTION: (RedemptionStatus.REQUESTED,),
+    Subject.ADJUSTMENT: (AdjustmentStatus.REQUESTED, AdjustmentStatus.APPROVED),
+}
+"""The statuses in which a row waits for the connector's answer."""
+
+
+def waits(subject: Subject) -> str:
+    """The condition that a row of this kind waits for the connector."""
+    return any_of("loy_status", [str(int(status)) for status in OPEN[subject]])
 
 
 def redemption_path(redemption_id: str) -> str:

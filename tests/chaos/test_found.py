@@ -86,7 +86,6 @@ def test_a_till_that_asks_again_after_a_merger_gets_its_answer(office: Office) -
         till.redeem(RedemptionRequest(customer=str(stranger), points=200), "till-1-0001", 0)
 
 
-@pytest.mark.xfail(strict=True, reason="neither the sweep nor the pick-up looks at what was approved")
 def test_an_approval_whose_event_was_lost_is_found_by_the_sweep(office: Office) -> None:
     customer = account(office)
     adjust(office, customer, 50)
