@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,10 @@ class Notes:
 
     def add(self, table: str, **measured: Any) -> None:
         if self._file:
-            line = json.dumps({"table": table, "at": round(time.time()), "load": os.getloadavg()[0]} | measured)
+            found = {"table": table, "at": round(time.time()), "load": os.getloadavg()[0]} | measured
+            line = json.dumps(
+                found, default=lambda value: {field.name: getattr(value, field.name) for field in fields(value)}
+            )
             with self._file.open("a") as lines:
                 lines.write(line + "\n")
 
@@ -120,7 +123,7 @@ def _backlogs(found: Lab, names: Sequence[str], notes: Notes) -> None:
             floor = result.rate if name == "floor" else floor
             host = result.rate if name == "floor_host" else host
             _show(row, result, floor, host)
-            notes.add("backlog", row=asdict(row), rate=result.rate, possible=result.possible, **asdict(result))
+            notes.add("backlog", row=row, rate=result.rate, possible=result.possible, result=result)
 
 
 def _show(row: Row, result: Result, floor: float, host: float) -> None:
@@ -150,7 +153,7 @@ def _lonely(found: Lab, names: Sequence[str], notes: Notes) -> None:
     for row in _LONELY:
         for name in names:
             result = paced(found, name, row, _LONELY_RATE)
-            notes.add("lonely", row=asdict(row), **asdict(result))
+            notes.add("lonely", row=row, result=result)
             _line(
                 f"{row.delay * 1000:.0f} ms",
                 name,
@@ -171,7 +174,7 @@ def _clerks(found: Lab, notes: Notes) -> None:
             for clerks, each in _CLERKS:
                 for way in WAYS:
                     waits = counter.measure(way, clerks, each)
-                    notes.add("clerks", delay=delay, **asdict(waits))
+                    notes.add("clerks", delay=delay, result=waits)
                     took = (f"{waits.percentile(share) * 1000:.0f}" for share in (0.5, 0.99))
                     _line(f"{delay * 1000:.0f} ms", str(clerks), way, str(len(waits.seconds)), *took)
         found.delay(0)
