@@ -4,12 +4,13 @@ import threading
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 from requests.adapters import BaseAdapter
 
 from connector.bus import Change
-from connector.dataverse import DataverseClient
-from connector.identity import derived_id
+from connector.dataverse import Create, DataverseClient
+from connector.identity import Customer, derived_id
 from connector.listening import Listener
 from connector.processing import Processor
 from connector.publishing import Publisher
@@ -72,6 +73,12 @@ class Office:
         finally:
             stopping.set()
             jobs.join()
+
+    def account(self) -> Customer:
+        """A customer without points."""
+        customer = Customer("account", str(uuid4()))
+        self.client.commit([Create("accounts", {"accountid": customer.id, "name": "Adatum"})])
+        return customer
 
     def events(self) -> list[bytes]:
         """The events that wait in Dataverse's outbox, oldest first; they are taken out."""

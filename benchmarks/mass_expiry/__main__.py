@@ -89,9 +89,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--idle", type=float, default=20.0, help="seconds of clerks without a run")
     parser.add_argument("--floor", type=int, default=8_000, help="customers of the bare floor, half before, half after")
     parser.add_argument("--limits", choices=("off", "scaled"), default="off", help="service protection")
-    parser.add_argument(
-        "--notices", action="store_true", help="entries announce themselves; send the notices afterwards"
-    )
+    parser.add_argument("--notices", action="store_true", help="the run sends the notices of its entries")
     parser.add_argument("--no-audit-before", dest="audit_before", action="store_false")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
     options = parser.parse_args(argv)

@@ -61,7 +61,6 @@ def figures(population: Population, result: Result, broken: Sequence[str]) -> di
         "answers": dict(Counter(one.outcome for one in result.served.get("all", ()))),
         "kills": result.kills,
         "totals": asdict(result.totals),
-        "notices/s": result.notices,
         "broken laws": list(broken),
     }
 
@@ -112,8 +111,8 @@ def lines(population: Population, result: Result, before: Books, after: Books) -
         f"{totals.second_round} decided again through the queue, {totals.failed} failed"
     )
     yield f"  cancelled               {after.expired:,} points of {after.expired_customers:,} customers"
-    if result.notices:
-        yield f"  notices                 {result.notices:,.0f}/s"
+    if totals.notices:
+        yield f"  notices                 {totals.notices:,} confirmed by their queue"
 
 
 def _listed(values: Iterable[float], how: str) -> str:

@@ -71,7 +71,6 @@ class Result:
     memory: int = 0
     cores: dict[str, float] = field(default_factory=dict)
     served: dict[str, list[Served]] = field(default_factory=dict)
-    notices: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -117,8 +116,6 @@ class Run:
                 result.served["all"] = clerks.since(0)
                 Watch(local.endpoints).settle("", 600)
                 result.totals = read(app.client, self._run).totals
-                if settings.notices:
-                    self._tell(app)
             finally:
                 app.close()
         return result
@@ -189,12 +186,6 @@ class Run:
         for pid, used in peak.time.items():
             share = (used - before.get(pid, 0.0)) / result.seconds
             result.cores[names[pid]] = result.cores.get(names[pid], 0.0) + share
-
-    def _tell(self, app: App) -> None:
-        """The communication: notices of committed entries go to their queue."""
-        begun = time.monotonic()
-        sent = app.chores.send_notices(app.notices)
-        self.result.notices = sent / (time.monotonic() - begun)
 
     # --- limits and counters of the local Dataverse ---
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from uuid import uuid4
 
 import pytest
 
@@ -24,12 +23,6 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
     office.close()
 
 
-def account(office: Office) -> Customer:
-    customer = Customer("account", str(uuid4()))
-    office.client.commit([Create("accounts", {"accountid": customer.id, "name": "Adatum"})])
-    return customer
-
-
 def adjust(office: Office, customer: Customer, points: int) -> None:
     row = {"loy_points": points, "loy_reason": "gift", "loy_name": "A"}
     bound = {"loy_CustomerId_account@odata.bind": f"/accounts({customer.id})"}
@@ -46,7 +39,7 @@ def parked(office: Office) -> list[str]:
 
 
 def test_an_adjustment_whose_event_was_too_long(office: Office) -> None:
-    customer = account(office)
+    customer = office.account()
     adjust(office, customer, 30)
     (event,) = office.events()
     context = json.loads(event)
@@ -59,7 +52,7 @@ def test_an_adjustment_whose_event_was_too_long(office: Office) -> None:
 
 
 def test_an_adjustment_whose_event_was_lost_is_found_by_the_sweep(office: Office) -> None:
-    customer = account(office)
+    customer = office.account()
     adjust(office, customer, 40)
     assert office.events()
     Sweep(office.client, Programs(office.client, "CJ"), office.processor, office.sent.extend, office.now).run()
@@ -69,7 +62,7 @@ def test_an_adjustment_whose_event_was_lost_is_found_by_the_sweep(office: Office
 
 
 def test_a_till_that_asks_again_after_a_merger_gets_its_answer(office: Office) -> None:
-    giver, heir, stranger = (account(office) for _ in range(3))
+    giver, heir, stranger = (office.account() for _ in range(3))
     adjust(office, giver, 500)
     office.work(office.events())
     till = Counter(office.client, Programs(office.client, "CJ"))
@@ -87,7 +80,7 @@ def test_a_till_that_asks_again_after_a_merger_gets_its_answer(office: Office) -
 
 
 def test_an_approval_whose_event_was_lost_is_found_by_the_sweep(office: Office) -> None:
-    customer = account(office)
+    customer = office.account()
     adjust(office, customer, 50)
     assert office.events()
     path = f"loy_adjustments?$select=loy_status&$filter=_loy_customerid_value eq {customer.id}"

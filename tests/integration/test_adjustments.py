@@ -26,12 +26,6 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
     office.close()
 
 
-def account(office: Office) -> Customer:
-    customer = Customer("account", str(uuid4()))
-    office.client.commit([Create("accounts", {"accountid": customer.id, "name": "Adatum"})])
-    return customer
-
-
 def ask(office: Office, customer: Customer, points: int) -> str:
     adjustment = str(uuid4())
     bind = {"loy_CustomerId_account@odata.bind": f"/accounts({customer.id})"}
@@ -57,7 +51,7 @@ def balance(office: Office, customer: Customer) -> int:
 
 @pytest.mark.parametrize("points", [LIMIT, -LIMIT])
 def test_up_to_the_limit_nobody_is_asked(office: Office, points: int) -> None:
-    customer = account(office)
+    customer = office.account()
     ask(office, customer, LIMIT)
     adjustment = ask(office, customer, points)
     assert status(office, adjustment) == (AdjustmentStatus.COMPLETED, f"Adjusted by {points:+} points.")
@@ -65,7 +59,7 @@ def test_up_to_the_limit_nobody_is_asked(office: Office, points: int) -> None:
 
 
 def test_above_the_limit_a_second_person_approves(office: Office) -> None:
-    customer, second = account(office), office.client_of(derived_id("test", "second"))
+    customer, second = office.account(), office.client_of(derived_id("test", "second"))
     adjustment = ask(office, customer, LIMIT + 1)
     assert status(office, adjustment)[0] == AdjustmentStatus.AWAITING_APPROVAL
     assert "More than 500 points: a second person" in status(office, adjustment)[1]
@@ -90,7 +84,7 @@ def test_above_the_limit_a_second_person_approves(office: Office) -> None:
 
 
 def test_an_edit_after_the_approval_asks_for_another(office: Office) -> None:
-    customer, second = account(office), office.client_of(derived_id("test", "second"))
+    customer, second = office.account(), office.client_of(derived_id("test", "second"))
     adjustment = ask(office, customer, LIMIT + 1)
     second.commit([Update(f"loy_adjustments({adjustment})", {"loy_status": AdjustmentStatus.APPROVED.value})])
     approved = office.events()
@@ -101,7 +95,7 @@ def test_an_edit_after_the_approval_asks_for_another(office: Office) -> None:
 
 
 def test_an_adjustment_set_back_after_a_merger_keeps_its_answer(office: Office) -> None:
-    gone, heir = account(office), account(office)
+    gone, heir = office.account(), office.account()
     adjustment = ask(office, gone, 70)
     merge = {
         "Target": {"@odata.type": "Microsoft.Dynamics.CRM.account", "accountid": heir.id},

@@ -30,12 +30,6 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
     office.close()
 
 
-def account(office: Office) -> Customer:
-    customer = Customer("account", str(uuid4()))
-    office.client.commit([Create("accounts", {"accountid": customer.id, "name": "Adatum"})])
-    return customer
-
-
 def invoice(office: Office, customer: Customer, amount: str, **line: Any) -> str:
     invoice_id = str(uuid4())
     lines = [
@@ -104,7 +98,7 @@ def overtaken(office: Office, change: Change, meanwhile: Any) -> Outcome:
 
 @pytest.mark.parametrize("rejected_first", [False, True])
 def test_a_redemption_is_answered_once_however_two_handlers_overlap(office: Office, rejected_first: bool) -> None:
-    customer = account(office)
+    customer = office.account()
     redemption = wish(office, "loy_redemption", customer, loy_points=100)
     hint = Change.about(Subject.REDEMPTION, redemption, str(customer), cause="test")
 
@@ -131,7 +125,7 @@ def test_a_redemption_is_answered_once_however_two_handlers_overlap(office: Offi
 
 
 def test_a_redemption_set_back_by_hand_gets_its_old_answer(office: Office) -> None:
-    customer = account(office)
+    customer = office.account()
     change(office, invoice(office, customer, "30"), **PAID)
     redemption = wish(office, "loy_redemption", customer, loy_points=100)
     hint = Change.about(Subject.REDEMPTION, redemption, str(customer), cause="test")
@@ -149,7 +143,7 @@ def test_a_redemption_set_back_by_hand_gets_its_old_answer(office: Office) -> No
 
 
 def test_a_void_repeated_after_its_redemption_row_was_deleted_is_refused(office: Office) -> None:
-    customer = account(office)
+    customer = office.account()
     change(office, invoice(office, customer, "30"), **PAID)
     redemption = wish(office, "loy_redemption", customer, loy_points=100)
     office.processor.process(Change.about(Subject.REDEMPTION, redemption, str(customer), cause="test"))
@@ -166,7 +160,7 @@ def test_a_void_repeated_after_its_redemption_row_was_deleted_is_refused(office:
 
 
 def test_an_adjustment_set_back_by_hand_is_not_applied_again(office: Office) -> None:
-    customer = account(office)
+    customer = office.account()
     adjustment = wish(office, "loy_adjustment", customer, loy_points=70, loy_reason="Sorry")
     hint = Change.about(Subject.ADJUSTMENT, adjustment, str(customer), cause="test")
     office.processor.process(hint)
@@ -177,7 +171,7 @@ def test_an_adjustment_set_back_by_hand_is_not_applied_again(office: Office) -> 
 
 
 def test_a_rating_falls_with_the_tier_and_rises_again(office: Office) -> None:
-    customer = account(office)
+    customer = office.account()
     first = invoice(office, customer, "600")
     change(office, first, **PAID)
     assert rating_of(office, customer) == 482100000
@@ -189,7 +183,7 @@ def test_a_rating_falls_with_the_tier_and_rises_again(office: Office) -> None:
 
 
 def test_points_of_a_reopened_invoice_are_pending_again(office: Office) -> None:
-    customer = account(office)
+    customer = office.account()
     paid = invoice(office, customer, "50")
     change(office, paid, **PAID)
     assert (state_of(office, customer).balance, state_of(office, customer).pending_points) == (500, 0)
@@ -200,7 +194,7 @@ def test_points_of_a_reopened_invoice_are_pending_again(office: Office) -> None:
 
 
 def test_an_invoice_amended_below_zero_gives_back_what_it_earned(office: Office) -> None:
-    customer = account(office)
+    customer = office.account()
     line = str(uuid4())
     invoice(office, customer, "50", invoicedetailid=line)
     office.work(office.events())
@@ -212,7 +206,7 @@ def test_an_invoice_amended_below_zero_gives_back_what_it_earned(office: Office)
 
 
 def test_a_line_that_moves_to_an_excluded_category_earns_no_more(office: Office) -> None:
-    customer, line = account(office), str(uuid4())
+    customer, line = office.account(), str(uuid4())
     invoice(office, customer, "50", invoicedetailid=line, loy_productcategory="MILK")
     office.work(office.events())
     assert state_of(office, customer).total == 500
