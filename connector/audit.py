@@ -7,7 +7,7 @@ redemption, void and adjustment, whoever's it is: completed means exactly one en
 its row.
 
 Customers are read some at a time and their histories page by page. What is kept of a history is its fold and the sums of its
-documents.
+documents. Several processes can share the customers out among them.
 """
 
 from collections import Counter, defaultdict
@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from itertools import batched
+from typing import Self
 
 from connector import histories
 from connector.answers import AnswerAudit
@@ -33,6 +35,9 @@ from connector.rows.invoices import INVOICE_SELECT, invoice_of
 from connector.rows.values import Row, Unusable, day
 
 KEPT = 1000  # violations kept in the report; all are counted and told
+_PARTITIONS = 256
+_AT_ONCE = 100
+_TABLE_OF_OWNER = "Microsoft.Dynamics.CRM.lookuplogicalname"
 # Columns of a membership that follow from the fold alone; the others depend on the day on which they were written too.
 _TIMELESS = ("loy_spend", "loy_membersince", "loy_nextexpiryon")
 _FIGURES = "loy_name,loy_partition,loy_balance,loy_pending,loy_owed,loy_nextreviewon,_loy_tierid_value"
@@ -56,6 +61,52 @@ class Report:
     @property
     def holds(self) -> bool:
         return not self.broken
+
+    def add(self, other: Self) -> None:
+        """What was found in another part."""
+        self.counts.update(other.counts)
+        self.broken += other.broken
+        self.violations += other.violations[: KEPT - len(self.violations)]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A share of everybody, written `number/count`: parts 1/n to n/n are together everybody, and nobody is in two of them.
+
+    The first has besides it what is no customer's: memberships without a partition, invoices of customers without a
+    membership, and what people asked for.
+    """
+
+    number: int = 1
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= self.count <= _PARTITIONS:
+            raise ValueError(f"not a part (1/4 is the first of four, {_PARTITIONS} at most): {self}")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        number, _, count = text.partition("/")
+        if not (number.isdecimal() and count.isdecimal()):
+            raise ValueError(f"not a part (1/4 is the first of four): {text[:20]!r}")
+        return cls(int(number), int(count))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    @property
+    def first(self) -> bool:
+        return self.number == 1
+
+    def conditions(self) -> Iterator[str]:
+        """On memberships."""
+        if self.count == 1:
+            yield ""
+            return
+        low, high = (_PARTITIONS * number // self.count for number in (self.number - 1, self.number))
+        yield f"loy_partition ge {low} and loy_partition lt {high}"
+        if self.first:
+            yield "loy_partition eq null"
 
 
 @dataclass(slots=True)
@@ -87,7 +138,9 @@ class _Look:
 
 
 class Audit:
-    """`told` hears of each broken law as it is found. With `repair`, copies that are behind the ledger are written anew."""
+    """`told` hears of each broken law as it is found. With `repair`, copies that are behind the ledger are written anew.
+    `part` is what of everybody is looked at.
+    """
 
     def __init__(
         self,
@@ -96,20 +149,25 @@ class Audit:
         now: datetime,
         *,
         repair: bool = False,
+        part: Part = Part(),
         told: Callable[[str], None] = lambda violation: None,
     ) -> None:
         self._client = client
         self._program = program
         self._now = now
         self._repair = repair
+        self._part = part
         self._told = told
         self.report = Report()
 
     def run(self, progress: Callable[[Report], None] = lambda report: None) -> Report:
-        """Look at every customer, every invoice and everything that was asked for."""
-        for some in histories.members(self._client, _MEMBERSHIP):
-            self._customers(some)
-            progress(self.report)
+        """Look at every customer of the part and their invoices, and in the first part at everything that was asked for."""
+        for condition in self._part.conditions():
+            for some in histories.members(self._client, _MEMBERSHIP, condition):
+                self._customers(some)
+                progress(self.report)
+        if not self._part.first:
+            return self.report
         self._strangers()
         answers = AnswerAudit(self._client, self._broken)
         for counts in answers.run():
@@ -293,22 +351,36 @@ class Audit:
 
     def _strangers(self) -> None:
         """Invoices of customers that have no membership: none of them may have earned anything by its rule."""
-        for page in self._client.pages(f"invoices?{INVOICE_SELECT}", max_page_size=200):
-            by_member: dict[str, list[tuple[Invoice, Row]]] = defaultdict(list)
-            for invoice, row in self._readable(page, set()):
-                by_member[Customer.parse(invoice.customer).membership_id].append((invoice, row))
-            if not by_member:
-                continue
-            wanted = any_of("loy_membershipid", list(by_member))
-            known = self._client.get(f"loy_memberships?$select=loy_membershipid&$filter={wanted}")
-            for member in by_member.keys() - {row["loy_membershipid"] for row in known}:
-                for invoice, row in by_member[member]:
-                    self.report.counts["invoices"] += 1
-                    expected_spend, expected = self._expected(Recount(self._program, None), invoice, row, None)
-                    if expected or expected_spend:
-                        self._broken(
-                            f"{invoice.customer}: invoice {invoice.number} has no points, its rule says {expected}"
-                        )
+        path = "invoices?$select=_customerid_value&$filter=_customerid_value ne null"
+        for page in self._client.pages(path, max_page_size=5000, annotations=_TABLE_OF_OWNER):
+            by_member: dict[str, list[str]] = defaultdict(list)
+            for row in page:
+                customer = Customer(row[f"_customerid_value@{_TABLE_OF_OWNER}"], row["_customerid_value"])
+                by_member[customer.membership_id].append(row["invoiceid"])
+            ids = [id for member in self._unknown(by_member) for id in by_member[member]]
+            for some in batched(ids, _AT_ONCE, strict=False):
+                self._invoices_of_strangers(some)
+
+    def _invoices_of_strangers(self, ids: Sequence[str]) -> None:
+        by_member: dict[str, list[tuple[Invoice, Row]]] = defaultdict(list)
+        path = f"invoices?{INVOICE_SELECT}&$filter={any_of('invoiceid', ids)}"
+        for invoice, row in self._readable(self._client.get(path), set()):
+            by_member[Customer.parse(invoice.customer).membership_id].append((invoice, row))
+        # Asked again: their first points may have come meanwhile.
+        for member in self._unknown(by_member):
+            for invoice, row in by_member[member]:
+                self.report.counts["invoices"] += 1
+                expected_spend, expected = self._expected(Recount(self._program, None), invoice, row, None)
+                if expected or expected_spend:
+                    self._broken(
+                        f"{invoice.customer}: invoice {invoice.number} has no points, its rule says {expected}"
+                    )
+
+    def _unknown(self, members: Iterable[str]) -> Iterator[str]:
+        """Ids for which there is no membership."""
+        for some in batched(members, _AT_ONCE, strict=False):
+            path = f"loy_memberships?$select=loy_membershipid&$filter={any_of('loy_membershipid', some)}"
+            yield from set(some) - {row["loy_membershipid"] for row in self._client.get(path)}
 
     def _broken(self, violation: str) -> None:
         self.report.broken += 1

@@ -14,14 +14,18 @@ ENTRIES_AT_ONCE = 20_000
 _ENTRIES = 2000
 
 
-def members(client: DataverseClient, columns: str) -> Iterator[list[Row]]:
-    """All memberships, some at a time: fewer where histories are long, one alone where it is longer than the limit.
+def members(client: DataverseClient, columns: str, which: str = "") -> Iterator[list[Row]]:
+    """Memberships, some at a time: fewer where histories are long, one alone where it is longer than the limit.
 
-    `columns` must have `loy_sequence`, which is the length of a history.
+    `columns` must have `loy_sequence`, which is the length of a history; `which` is a filter, for everybody where empty.
     """
+    path = f"loy_memberships?$select={columns}"
+    if which:
+        # As the key over both columns has them: the rows of a part are neighbours in it.
+        path += f"&$filter={which}&$orderby=loy_partition,loy_customerkey"
     some: list[Row] = []
     entries = 0
-    for page in client.pages(f"loy_memberships?$select={columns}", max_page_size=CUSTOMERS_AT_ONCE * 10):
+    for page in client.pages(path, max_page_size=CUSTOMERS_AT_ONCE * 10):
         for row in page:
             length = row["loy_sequence"] or 0
             if some and (len(some) == CUSTOMERS_AT_ONCE or entries + length > ENTRIES_AT_ONCE):

@@ -64,7 +64,7 @@ def _run(made: Population, home: Path, options: argparse.Namespace) -> int:
 
 def _audit(file: Path, when: str) -> list[str]:
     begun = time.monotonic()
-    found = laws.audited(file)
+    found = laws.audited(file, _say)
     counts = ", ".join(f"{count:,} {what}" for what, count in found.counts.items() if count)
     _say(f"audit {when}: {counts}, {found.broken:,} broken laws; {time.monotonic() - begun:,.0f} s")
     return [f"audit {when}: {violation}" for violation in found.violations]

@@ -3,15 +3,20 @@
 The first are counted by SQL alone, so that they do not rest on the code under test.
 """
 
+import atexit
+import multiprocessing
 import sqlite3
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 from benchmarks.mass_expiry.clerks import Served
 from benchmarks.mass_expiry.population import PROGRAM, client_of
-from connector.audit import Audit, Report
+from connector.audit import Audit, Part, Report
+from connector.dataverse import DataverseClient
 from connector.loyalty.ledger import Kind
 from connector.rows.choices import KIND
 from connector.rows.programs import read_program
@@ -28,6 +33,8 @@ SELECT count(*) FROM loy_membership m JOIN {table} c ON c.{table}id = m.loy_cust
 WHERE m."loy_customerid:type" = '{table}'
 AND (c.loy_pointsbalance IS NOT m.loy_balance OR c.loy_pointspending IS NOT m.loy_pending)
 """
+
+_PARTS = 32  # of the audit: more than processes, so that none is idle for long, and the way done can be told
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +98,31 @@ def broken(file: Path, before: Books, after: Books, due: int, as_of: date, serve
                 yield f"{count} memberships {what}"
 
 
-def audited(file: Path) -> Report:
-    """The product's audit over everybody, in this process."""
-    env = Environment(file, cache_mb=256)
-    try:
-        client = client_of(env)
-        return Audit(client, read_program(client, PROGRAM), datetime.now(UTC)).run()
-    finally:
-        env.close()
+def audited(file: Path, say: Callable[[str], None], processes: int = 2) -> Report:
+    """The product's audit over everybody, in processes that share them. Says every minute how far it is."""
+    report, told = Report(), time.monotonic()
+    spawning = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, spawning, initializer=_open, initargs=(file,)) as pool:
+        parts = [pool.submit(_audited, Part(number, _PARTS)) for number in range(1, _PARTS + 1)]
+        for part in as_completed(parts):
+            report.add(part.result())
+            if time.monotonic() > told + 60:
+                told = time.monotonic()
+                say(f"  audit: {report.counts['customers']:,} customers, {report.broken} broken laws")
+    return report
+
+
+_clients: list[DataverseClient] = []  # of this process
+
+
+def _open(file: Path) -> None:
+    env = Environment(file)
+    atexit.register(env.close)
+    _clients[:] = [client_of(env)]
+
+
+def _audited(part: Part) -> Report:
+    return Audit(_clients[0], read_program(_clients[0], PROGRAM), datetime.now(UTC), part=part).run()
 
 
 def _reading(file: Path) -> sqlite3.Connection:

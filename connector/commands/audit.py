@@ -5,7 +5,7 @@ import json
 import sys
 
 from connector.app import App
-from connector.audit import Audit, Report
+from connector.audit import Audit, Part, Report
 from connector.rows.programs import read_program
 
 HELP = "prove the laws of the ledger from the rows alone"
@@ -18,6 +18,13 @@ def options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="write memberships and mirrored columns anew where they differ from the ledger",
     )
+    parser.add_argument(
+        "--part",
+        type=_part,
+        default=Part(),
+        metavar="N/M",
+        help="the N-th of M parts of the customers, so that M processes share them; the first looks at the rest too",
+    )
 
 
 def run(app: App, arguments: argparse.Namespace) -> int:
@@ -28,7 +35,7 @@ def run(app: App, arguments: argparse.Namespace) -> int:
         if not arguments.json:
             print(f"  broken: {violation}", flush=True)
 
-    audit = Audit(app.client, program, app.now(), repair=arguments.repair, told=told)
+    audit = Audit(app.client, program, app.now(), repair=arguments.repair, part=arguments.part, told=told)
     report = audit.run(_progress if shown else lambda report: None)
     if shown:
         print(file=sys.stderr)
@@ -39,6 +46,13 @@ def run(app: App, arguments: argparse.Namespace) -> int:
         print("audit: " + ", ".join(f"{count} {what}" for what, count in report.counts.items()))
         print("every law of the ledger holds" if report.holds else f"{report.broken} violations")
     return 0 if report.holds else 1
+
+
+def _part(text: str) -> Part:
+    try:
+        return Part.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _progress(report: Report) -> None:

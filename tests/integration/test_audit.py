@@ -1,5 +1,6 @@
 """The audit finds what was tampered with, and mends copies but never the ledger."""
 
+from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
@@ -237,3 +238,43 @@ def test_a_history_is_read_page_by_page(office: Office, console: Console, monkey
 
 def code(office: Office, wish_id: str) -> str:
     return str(office.client.get(f"loy_redemptions({wish_id})?$select=loy_transactioncode")["loy_transactioncode"])
+
+
+def test_parts_are_together_the_whole_and_each_customer_is_in_one(office: Office, console: Console) -> None:
+    customers = [customer_with_points(office) for _ in range(8)]
+    lost, far = customers[0], customers[1]
+    stranger, invoice = customer_with_invoice(office, "50")
+    office.events()  # lost
+    forged = wish(office, customers[2], loy_status=RedemptionStatus.COMPLETED.value)
+    office.events()  # lost
+    partitions = {
+        f"loy_memberships({lost.membership_id})": None,
+        f"loy_memberships({far.membership_id})": 255 - far.partition,
+    }
+    office.client.commit([Update(path, {"loy_partition": value}) for path, value in partitions.items()])
+    for customer in customers[2:]:
+        office.client.commit([Update(f"accounts({customer.id})", {"loy_pointsbalance": 7_777})])
+    try:
+        _, whole = console.json("audit")
+        found = sorted(whole["violations"])
+        assert [sentence for sentence in found if str(stranger) in sentence or forged in sentence] != []
+        assert len(found) == 10
+        for count in (2, 3, 256):
+            reports = [console.json("audit", "--part", f"{number}/{count}")[1] for number in range(1, count + 1)]
+            assert sorted(v for report in reports for v in report["violations"]) == found
+            sums: Counter[str] = Counter()
+            for report in reports:
+                sums.update(report["counts"])
+            assert sums == whole["counts"]
+    finally:
+        office.client.commit([Delete(f"loy_redemptions({forged})"), Delete(f"invoices({invoice})")])
+        office.events()
+        for number in (1, 2):
+            console.run("audit", "--repair", "--part", f"{number}/2")
+
+
+@pytest.mark.parametrize("part", ["0/4", "5/4", "1/257", "1/0", "-1/4", "1", "a/b", "1/4/2", ""])
+def test_what_is_no_part_is_refused(office: Office, part: str) -> None:
+    console = Console(office)
+    assert console.run("audit", f"--part={part}") == 2
+    assert "--part: not a part" in console.errors
