@@ -134,6 +134,8 @@ class Processor:
             if refusal:
                 raise refused(refusal)
             program = self._programs.current()
+            if change.mandate and not change.mandate.notices:
+                program = program.silent()
             return program, self._case(Request(change, program, behind, attempt))
         except Unusable as error:
             return program, Case(unusable(error))

@@ -99,7 +99,11 @@ class Store:
 
     def invoice_entries_since(self, customer: Customer, since: datetime) -> list[Entry]:
         """Entries for the customer's invoices of a moment and later, in ledger order."""
-        (rows,) = self.read(_entries(customer, f"loy_occurredon ge {moment(since)} and ({_OF_INVOICES})"))
+        return self.entries_since(customer, since, f" and ({_OF_INVOICES})")
+
+    def entries_since(self, customer: Customer, since: datetime, condition: str = "") -> list[Entry]:
+        """Entries of a moment and later, in ledger order."""
+        (rows,) = self.read(_entries(customer, f"loy_occurredon ge {moment(since)}{condition}"))
         return [ledger.entry_of(customer, row) for row in rows]
 
     def commit(self, work: Commit) -> None:

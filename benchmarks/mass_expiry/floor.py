@@ -17,7 +17,7 @@ from connector.app import connect
 from connector.dataverse import DataverseClient, Row
 from connector.identity import Customer
 from connector.loyalty.program import Program
-from connector.loyalty.reviews import decide_review
+from connector.loyalty.reviews import Expiry, decide_review
 from connector.rows import ledger
 from connector.rows.choices import NoticeStatus
 from connector.rows.copies import copies
@@ -54,7 +54,7 @@ def _batch(program: Program, rows: tuple[Row, ...]) -> Batch:
         membership = ledger.membership_of(customer, row)
         day = min(membership.state.lots) + timedelta(days=1)
         then = datetime.combine(day, midnight(), UTC)
-        decision = decide_review(program, str(customer), membership.state, then)
+        decision = decide_review(program, str(customer), membership.state, then, Expiry(day))
         if decision.state.tier != membership.state.tier:
             continue  # their rating would have to be read first
         facts = CustomerRow(customer, "", None, None)

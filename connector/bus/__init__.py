@@ -1,6 +1,6 @@
 """Messages: the change contract and the senders."""
 
-from connector.bus.change import Change, ChangeError, Subject
+from connector.bus.change import Change, ChangeError, Mandate, Subject
 from connector.bus.sender import ChangeSender, QueueSender
 
-__all__ = ["Change", "ChangeError", "ChangeSender", "QueueSender", "Subject"]
+__all__ = ["Change", "ChangeError", "ChangeSender", "Mandate", "QueueSender", "Subject"]

@@ -1,5 +1,6 @@
 """The contract of the queue `loyalty-changes`: a hint that something of one customer must be looked at."""
 
+from datetime import date
 from enum import StrEnum
 from typing import Annotated, Self
 
@@ -39,12 +40,23 @@ def _customer_key(text: str) -> str:
     return str(Customer.parse(text))
 
 
+class Mandate(BaseModel):
+    """What a mass run leaves to a customer's session to do as it was ordered: see `Order`. Unless it `expires`, no points go."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    as_of: date
+    spare_days: int = Field(default=0, ge=0)
+    expires: bool = True
+    notices: bool = True
+
+
 class Change(BaseModel):
     """`id` names this hint (and its log row); `row` is the id of the invoice, redemption, adjustment, membership or
     customer.
 
     `customer` is None when the event did not tell whose invoice it is; `resumed` says that a person sent it again;
-    `check` asks only what it would do now.
+    `check` asks only what it would do now; a review has the `mandate` of the run that sent it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,13 +69,29 @@ class Change(BaseModel):
     cause: str = Field(default="", max_length=100)
     resumed: bool = False
     check: bool = False
+    mandate: Mandate | None = None
 
     @classmethod
-    def about(cls, subject: Subject, row: str, customer: str | None, *, cause: str, correlation_id: str = "") -> Self:
+    def about(
+        cls,
+        subject: Subject,
+        row: str,
+        customer: str | None,
+        *,
+        cause: str,
+        correlation_id: str = "",
+        mandate: Mandate | None = None,
+    ) -> Self:
         """A change whose id follows from its cause: the same event heard twice is the same change."""
         change_id = derived_id("change", subject, row, customer or "", cause)
         return cls(
-            id=change_id, subject=subject, row=row, customer=customer, correlation_id=correlation_id, cause=cause[:100]
+            id=change_id,
+            subject=subject,
+            row=row,
+            customer=customer,
+            correlation_id=correlation_id,
+            cause=cause[:100],
+            mandate=mandate,
         )
 
     @classmethod
@@ -89,5 +117,10 @@ class Change(BaseModel):
     def forwarded(self, customer: str) -> "Change":
         """The same hint for another customer."""
         return Change.about(
-            self.subject, self.row, customer, cause=f"forwarded {self.id}", correlation_id=self.correlation_id
+            self.subject,
+            self.row,
+            customer,
+            cause=f"forwarded {self.id}",
+            correlation_id=self.correlation_id,
+            mandate=self.mandate,
         )

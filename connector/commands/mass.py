@@ -42,6 +42,12 @@ def options(parser: argparse.ArgumentParser) -> None:
         shared.add_argument("--exclude", default="", metavar="VIEW", help="id of a view of customers to leave alone")
         shared.add_argument("--exclude-file", type=Path, metavar="FILE", help="FetchXML of customers to leave alone")
         shared.add_argument(
+            "--settle-first",
+            default="",
+            metavar="VIEW",
+            help="id of a view of customers who are decided in their session",
+        )
+        shared.add_argument(
             "--spare-days", type=int, default=0, metavar="N", help="points earned in the last N days live on"
         )
         shared.add_argument("--lanes", type=int, default=4, help="pages at once for each application user")
@@ -85,6 +91,7 @@ def _order(app: App, arguments: argparse.Namespace, *, dry_run: bool) -> Order:
         name=arguments.name,
         dry_run=dry_run,
         exclude=arguments.exclude or fetch,
+        settle_first=arguments.settle_first,
         spare_days=arguments.spare_days,
         hold=getattr(arguments, "hold", False),
         notices=not getattr(arguments, "no_notices", False),

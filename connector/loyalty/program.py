@@ -1,10 +1,11 @@
 """A loyalty programme as the decisions see it: earn rules, tiers and settings."""
 
 from calendar import monthrange
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from enum import Enum
+from typing import Self
 
 
 class SpendableOn(Enum):
@@ -104,6 +105,10 @@ class Program(Accrual):
     id: str | None = None
     tier_history: tuple[tuple[date, tuple[Tier, ...]], ...] = ()
     accrual_history: tuple[tuple[date, Accrual], ...] = ()
+
+    def silent(self) -> Self:
+        """The same programme, whose entries announce nothing."""
+        return replace(self, notice_kinds=frozenset())
 
     def rule_on(self, day: date) -> EarnRule | None:
         """The version in force on a day, or None before the first."""

@@ -1,12 +1,15 @@
 """What time alone changes: pending points whose day has come, lots whose last day has passed, the tier."""
 
-from datetime import datetime
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any, Self
 
 from connector.loyalty import lots
 from connector.loyalty.decisions import Decision, applied, nothing, settle_tier
 from connector.loyalty.invoices import matured
-from connector.loyalty.ledger import Journal, Kind, Movements, State
+from connector.loyalty.ledger import Entry, Journal, Kind, Movements, State
 from connector.loyalty.lots import Spared
 from connector.loyalty.program import Program
 from connector.loyalty.sentences import say, together
@@ -15,18 +18,29 @@ from connector.loyalty.sentences import say, together
 MATURING = 200
 
 
-def decide_review(
-    program: Program,
-    customer: str,
-    state: State,
-    now: datetime,
-    spared: Spared = lots.NOTHING_SPARED,
-    *,
-    expires: bool = True,
-) -> Decision:
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """Lots whose last day lies before a day end; what is `spared` of them lives on to later days."""
+
+    before: date
+    spared: Spared = field(default_factory=dict)
+
+    @classmethod
+    def sparing(cls, before: date, days: int, entries: Iterable[Entry]) -> Self:
+        """Points of these entries live on until they are so many days old."""
+        found: dict[date, dict[date, int]] = defaultdict(lambda: defaultdict(int))
+        for entry in entries:
+            until = entry.occurred_on.date() + timedelta(days=days)
+            for day, points in entry.moved.lots.items():
+                if points > 0 and day < before <= until:
+                    found[day][until] += points
+        return cls(before, {day: dict(sorted(kept.items(), reverse=True)) for day, kept in found.items()})
+
+
+def decide_review(program: Program, customer: str, state: State, now: datetime, expiry: Expiry | None) -> Decision:
     """Bring a membership up to date. Idempotent: a second review on the same day finds nothing.
 
-    Points that are `spared` go into lots of a later day instead of expiring; unless it `expires`, none goes at all.
+    Without an `expiry` no points go.
     """
     if not state.sequence:
         return nothing(state, say("review.no_ledger"))
@@ -43,8 +57,8 @@ def decide_review(
             occurred_on=now,
             explanation={"spendable_on": day.isoformat()},
         )
-    gone = lots.expired(journal.state, today, spared) if expires else Movements()
-    if gone.lots:
+    gone = lots.expired(journal.state, expiry.before, expiry.spared) if expiry else Movements()
+    if expiry and gone.lots:
         explanation: dict[str, Any] = {
             "expired": {day.isoformat(): -points for day, points in gone.lots.items() if points < 0}
         }
@@ -53,7 +67,7 @@ def decide_review(
         journal.append(
             Kind.EXPIRE,
             gone,
-            cause=f"expiry:{today.isoformat()}",
+            cause=f"expiry:{expiry.before.isoformat()}",
             key=f"expiry:{customer}:{journal.state.sequence + 1}",
             occurred_on=now,
             explanation=explanation,

@@ -24,7 +24,7 @@ from connector.loyalty.earning import Invoice, Status, base_points
 from connector.loyalty.invoices import NeedLater, decide_invoice
 from connector.loyalty.ledger import Entry, Journal, Kind, Movements, State, month_of
 from connector.loyalty.program import Program
-from connector.loyalty.reviews import decide_review
+from connector.loyalty.reviews import Expiry, decide_review
 from connector.loyalty.sentences import say
 from connector.loyalty.tiers import held
 from connector.mass.deciding import Member, Problem, settle, untouched
@@ -79,7 +79,7 @@ class Historian:
             state, entries = decision.state, [*entries, *decision.entries]
         unfinished = True
         while unfinished:  # what matured and expired long ago
-            due = decide_review(self.program, key, state, at)
+            due = decide_review(self.program, key, state, at, Expiry(at.date()))
             state, unfinished = due.state, due.unfinished
             entries += due.entries
         member.decision = Decision(due.outcome, due.message, state, tuple(entries))

@@ -27,7 +27,7 @@ type Place = tuple[int, str]
 
 START: Place = (-1, "")
 _ATTEMPTS = 50
-_ORDER = "loy_name,loy_kind,loy_asof,loy_dryrun,loy_exclude,loy_sparedays,loy_hold,loy_notices"
+_ORDER = "loy_name,loy_kind,loy_asof,loy_dryrun,loy_exclude,loy_settlefirst,loy_sparedays,loy_hold,loy_notices"
 _TOTALS = {
     "selected": "loy_selected",
     "done": "loy_done",
@@ -42,6 +42,7 @@ _TOTALS = {
     "notices": "loy_noticesconfirmed",
 }
 _ROW = f"{_ORDER},{','.join(_TOTALS.values())},loy_status,loy_cursor,loy_startedon,loy_seenon,loy_figures,loy_message"
+_WORKED_ON = (BulkKind.EXPIRY, BulkKind.REVIEW, BulkKind.RULES, BulkKind.OUTSTANDING)
 ENDED = frozenset({BulkStatus.DONE, BulkStatus.CANCELLED})  # what failed may be resumed when its reason is gone
 
 
@@ -95,6 +96,7 @@ def start(client: DataverseClient, order: Order, clock: Callable[[], datetime], 
         "loy_asof": order.as_of,
         "loy_dryrun": order.dry_run,
         "loy_exclude": order.exclude or None,
+        "loy_settlefirst": order.settle_first or None,
         "loy_sparedays": order.spare_days,
         "loy_hold": order.hold,
         "loy_notices": order.notices,
@@ -119,7 +121,7 @@ def set_status(client: DataverseClient, run_id: str, status: BulkStatus) -> Prog
 
 def under_way(client: DataverseClient) -> list[str]:
     """Ids of the runs that wait to be worked on, oldest first."""
-    kinds = " or ".join(f"loy_kind eq {kind.value}" for kind in (BulkKind.EXPIRY, BulkKind.REVIEW, BulkKind.RULES))
+    kinds = " or ".join(f"loy_kind eq {kind.value}" for kind in _WORKED_ON)
     condition = f"loy_status eq {BulkStatus.RUNNING.value} and ({kinds})"
     rows = client.get(f"loy_bulkruns?$select=loy_name&$filter={condition}&$orderby=createdon")
     return [row["loy_bulkrunid"] for row in rows]
@@ -282,6 +284,7 @@ def _progress(run_id: str, row: Row, parts: list[Part] | None) -> Progress:
         name=row["loy_name"] or "",
         dry_run=bool(row["loy_dryrun"]),
         exclude=row["loy_exclude"] or "",
+        settle_first=row["loy_settlefirst"] or "",
         spare_days=row["loy_sparedays"] or 0,
         hold=bool(row["loy_hold"]),
         notices=row["loy_notices"] is not False,

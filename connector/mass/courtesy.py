@@ -8,22 +8,26 @@ from connector.dataverse.odata import moment, utc
 from connector.mass.pace import Pace
 from connector.rows.choices import RedemptionStatus
 
-_LOOK_BACK = timedelta(minutes=2)
+_LOOK_BACK = timedelta(minutes=1)
 _EVERY = timedelta(seconds=10)
 _MOST = 200
 
 
 class Courtesy:
-    """Slows the run down when nine in ten redemptions wait longer than `patience` seconds, or twice as long as when it began."""
+    """Slows the run down when one redemption in ten waits longer than `patience` seconds, and twice as long as when it began.
+
+    After each such step only those who came since are looked at: whoever had waited before says nothing about it.
+    """
 
     def __init__(
-        self, client: DataverseClient, paces: Sequence[Pace], clock: Callable[[], datetime], patience: float = 5.0
+        self, client: DataverseClient, paces: Sequence[Pace], clock: Callable[[], datetime], patience: float = 2.0
     ) -> None:
         self._client = client
         self._paces = paces
         self._clock = clock
         self._patience = patience
         self._next = clock()
+        self._since = self._next - _LOOK_BACK
         self._usual: float | None = None
 
     def look(self) -> None:
@@ -35,15 +39,18 @@ class Courtesy:
         wait = self.waiting(now)
         if self._usual is None:
             self._usual = wait
+        too_long = wait > max(self._patience, 2 * self._usual)
+        if too_long:
+            self._since = now
         for pace in self._paces:
-            if wait > max(self._patience, 2 * self._usual):
+            if too_long:
                 pace.narrow()
             else:
                 pace.widen()
 
     def waiting(self, now: datetime) -> float:
-        """Seconds that nine in ten recent redemptions waited, or wait still; 0 when there were none."""
-        since = moment((now - _LOOK_BACK).replace(microsecond=0))
+        """Seconds that the slowest tenth of recent redemptions waited at least, or wait still; 0 when there were none."""
+        since = moment(max(now - _LOOK_BACK, self._since).replace(microsecond=0))
         path = f"loy_redemptions?$select=createdon,loy_decidedon,loy_status&$filter=createdon ge {since}&$top={_MOST}"
         waits = []
         for row in self._client.get(path):

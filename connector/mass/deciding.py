@@ -1,24 +1,22 @@
 """What a run decides about one customer: the review of the interactive path, on the state that was read with the page."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import timedelta
 from itertools import batched
 from typing import Protocol
 
-from connector.bus import Change, Subject
+from connector.bus import Change, Mandate, Subject
 from connector.cases.invoice import unusable
 from connector.dataverse import DataverseClient, Get
 from connector.dataverse.odata import any_of, moment
 from connector.identity import Customer
 from connector.loyalty.decisions import Decision, nothing, parked
 from connector.loyalty.ledger import Entry, LedgerError, State, fold
-from connector.loyalty.lots import Spared
 from connector.loyalty.program import Program
-from connector.loyalty.reviews import decide_review
+from connector.loyalty.reviews import Expiry, decide_review
 from connector.loyalty.sentences import say
-from connector.mass.exclusions import NOBODY, Exclusions
+from connector.mass.lists import NOBODY, CustomerList
 from connector.mass.order import Order
 from connector.processing import broken
 from connector.rows import ledger
@@ -44,8 +42,7 @@ class Member:
     alive: bool
     base: State
     decision: Decision
-    spared: Spared = field(default_factory=dict)
-    expires: bool = True
+    expiry: Expiry | None = None
     own: list[Entry] = field(default_factory=list)
     conflicts: int = 0
     problems: list[Problem] = field(default_factory=list)
@@ -89,47 +86,46 @@ class Reviewer:
     program: Program
     order: Order
     run_id: str
-    excluded: Exclusions = NOBODY
+    excluded: CustomerList = NOBODY
 
     def page(self, client: DataverseClient, rows: Sequence[Row]) -> tuple[list[Member], list[Problem]]:
-        spared = self._spared(client, rows) if self.order.spare_days else {}
+        lately = self._lately(client, rows) if self.order.spare_days else {}
         members: list[Member] = []
         problems: list[Problem] = []
         for row in rows:
             try:
-                members.append(self._member(row, spared.get(row["loy_membershipid"], {})))
+                members.append(self._member(row, lately.get(row["loy_membershipid"], ())))
             except LedgerError as error:
-                problems.append(
-                    (review(row["loy_membershipid"], row["loy_customerkey"], self.run_id), unusable(broken(error)))
-                )
+                problems.append((self._review(row), unusable(broken(error))))
             except (ValueError, KeyError, TypeError) as error:
-                problems.append(
-                    (review(row["loy_membershipid"], row["loy_customerkey"], self.run_id), _unreadable(error))
-                )
+                problems.append((self._review(row), _unreadable(error)))
         return members, problems
 
     def again(self, member: Member, beyond: Iterable[Entry]) -> None:
         member.base = fold(beyond, member.base)
         self._decide(member)
 
-    def _member(self, row: Row, spared: Spared) -> Member:
+    def _member(self, row: Row, lately: Iterable[Entry]) -> Member:
         member = untouched(row)
-        member.spared = spared
-        member.expires = not self.excluded.holds(row)
+        if not self.excluded.has(row["loy_customerkey"], row["loy_membershipid"]):
+            member.expiry = Expiry.sparing(self.order.as_of, self.order.spare_days, lately)
         self._decide(member)
         return member
 
+    def _review(self, row: Row) -> Change:
+        return review(self.order, self.run_id, row["loy_customerkey"], row["loy_membershipid"], self.excluded)
+
     def _decide(self, member: Member) -> None:
         key, at = str(member.customer), self.order.at
-        member.decision = decide_review(self.program, key, member.base, at, member.spared, expires=member.expires)
+        member.decision = decide_review(self.program, key, member.base, at, member.expiry)
 
-    def _spared(self, client: DataverseClient, rows: Sequence[Row]) -> dict[str, Spared]:
-        """What the customers of a page have earned lately."""
+    def _lately(self, client: DataverseClient, rows: Sequence[Row]) -> dict[str, list[Entry]]:
+        """Entries of the customers of a page in the days that are spared."""
         since = moment(self.order.at - timedelta(days=self.order.spare_days))
         by_member: dict[str, list[Entry]] = {}
         for member_id, entry in entries(client, rows, f"loy_occurredon ge {since}"):
             by_member.setdefault(member_id, []).append(entry)
-        return {member_id: spared_of(self.order, found) for member_id, found in by_member.items()}
+        return by_member
 
 
 def untouched(row: Row) -> Member:
@@ -140,9 +136,17 @@ def untouched(row: Row) -> Member:
     return Member(membership, row["_loy_customerid_value"] is not None, membership.state, decision)
 
 
-def review(membership_id: str, key: str, run_id: str) -> Change:
-    """What goes to the session of a customer whom a run could not finish."""
-    return Change.about(Subject.REVIEW, membership_id, key, cause=f"run {run_id}", correlation_id=run_id)
+def review(order: Order, run_id: str, customer: str, membership_id: str, excluded: CustomerList) -> Change:
+    """What goes to the session of a customer whom a run does not finish itself."""
+    mandate = Mandate(
+        as_of=order.as_of,
+        spare_days=order.spare_days,
+        expires=not excluded.has(customer, membership_id),
+        notices=order.notices,
+    )
+    return Change.about(
+        Subject.REVIEW, membership_id, customer, cause=f"run {run_id}", correlation_id=run_id, mandate=mandate
+    )
 
 
 def entries(client: DataverseClient, rows: Sequence[Row], condition: str) -> list[tuple[str, Entry]]:
@@ -171,14 +175,3 @@ def _unreadable(error: Exception) -> Decision:
         field="loy_membership",
         next_step=say("next.audit"),
     )
-
-
-def spared_of(order: Order, entries: Iterable[Entry]) -> Spared:
-    """What a customer earned in the last days before the run: lot -> the day it may live to -> points."""
-    found: dict[date, dict[date, int]] = defaultdict(lambda: defaultdict(int))
-    for entry in entries:
-        until = entry.occurred_on.date() + timedelta(days=order.spare_days)
-        for day, points in entry.moved.lots.items():
-            if points > 0 and day < order.as_of <= until:
-                found[day][until] += points
-    return {day: dict(sorted(kept.items(), reverse=True)) for day, kept in found.items()}

@@ -17,10 +17,12 @@ class BadOrder(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """`kind`: EXPIRY visits who has lots that ended before `as_of`, REVIEW who has anything due on `as_of`, RULES everyone.
+    """`kind`: EXPIRY visits who has lots that ended before `as_of`, REVIEW who has anything due on `as_of`, RULES everyone,
+    OUTSTANDING everyone too, but only to count their points.
 
     `exclude` is the id of a saved or personal view, or FetchXML, on accounts, contacts or memberships: none of their
-    points are cancelled.
+    points are cancelled. Whom `settle_first` finds likewise is decided in their session, behind everything that waits for
+    them there.
     Points earned in the last `spare_days` before `as_of` are not cancelled; they live until they are as old. `hold` makes
     redemptions of a customer be refused while the customer is being written. Without `notices`, entries of the run announce
     nothing. Only a dry run may look into the future.
@@ -31,6 +33,7 @@ class Order:
     name: str = ""
     dry_run: bool = False
     exclude: str = ""
+    settle_first: str = ""
     spare_days: int = 0
     hold: bool = False
     notices: bool = True

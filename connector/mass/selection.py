@@ -1,6 +1,7 @@
 """Which customers a run visits, page by page."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from math import ceil
 
 from connector.dataverse import BadRequest, DataverseClient
@@ -37,9 +38,10 @@ def parts(client: DataverseClient, order: Order, page: int) -> list[Part]:
     while waiting:
         low, high = waiting.pop()
         count = _count(client, order, low, high)
-        if count > _PAGES * page and high - low > 1:
-            middle = (low + high) // 2
-            waiting += [(middle, high), (low, middle)]
+        pieces = min(high - low, ceil(count / (_PAGES * page)))
+        if pieces > 1:
+            edges = [low + (high - low) * piece // pieces for piece in range(pieces + 1)]
+            waiting += reversed(list(pairwise(edges)))
         elif count:
             found.append(Part(low, high, count))
     return found

@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,13 +23,13 @@ from connector.dataverse import DataverseClient, Transient
 from connector.dataverse.odata import moment
 from connector.loyalty.ledger import Entry
 from connector.loyalty.program import Program
-from connector.mass import exclusions, selection
+from connector.mass import lists, selection
 from connector.mass.applying import Applied, Applier, cancelled
 from connector.mass.book import Book, Lost, Part
 from connector.mass.courtesy import Courtesy
 from connector.mass.deciding import Decider, Member, Problem, Reviewer, entries, review, settle, untouched
-from connector.mass.exclusions import Exclusions
 from connector.mass.figures import figures_of
+from connector.mass.lists import NOBODY, CustomerList
 from connector.mass.order import BadOrder, Figures, Order, Progress, Totals
 from connector.mass.pace import WINDOW, Pace
 from connector.notices import notice
@@ -84,7 +84,8 @@ def work(
             raise BadOrder(f"loy_asof: {state.order.as_of} has not come yet; only a dry run looks into the future")
         if state.parts_left is None:
             state = book.plan(selection.parts(clients[0], state.order, page))
-        excluded = exclusions.read(clients[0], state.order.exclude)
+        excluded = lists.read(clients[0], "loy_exclude", state.order.exclude)
+        settled_first = lists.read(clients[0], "loy_settlefirst", state.order.settle_first)
     except BadOrder as error:
         book.fail(str(error))
         raise
@@ -102,6 +103,7 @@ def work(
             clock,
             book,
             excluded,
+            settled_first,
             page,
             progress,
             stop,
@@ -160,7 +162,8 @@ class _Crew:
     notify: "Notify"
     clock: Callable[[], datetime]
     book: Book
-    excluded: Exclusions
+    excluded: CustomerList
+    settled_first: CustomerList
     page: int
     progress: Callable[[Progress], None]
     stop: Callable[[], bool]
@@ -185,7 +188,10 @@ class _Crew:
     def _page(self, rows: Sequence[Row], applier: Applier) -> tuple[Totals, Figures, Applied]:
         # A review does more than cancel points: only the run that does nothing else passes people by.
         passes = self.order.kind is BulkKind.EXPIRY
-        visited = [row for row in rows if not (passes and self.excluded.holds(row))]
+        there = [row for row in rows if not (passes and self.excluded.has(*_names(row)))]
+        first = NOBODY if self.order.dry_run else self.settled_first
+        visited = [row for row in there if not first.has(*_names(row))]
+        self._send_reviews(_names(row) for row in there if first.has(*_names(row)))
         members, problems = self.decider.page(self.client, visited)
         applied = Applied(written=members)
         if not self.order.dry_run:
@@ -194,7 +200,8 @@ class _Crew:
             self._list(applied, [*problems, *(problem for member in members for problem in member.problems)])
         totals, figures = self._count(members, applied)
         totals.notices = 0 if self.order.dry_run else self._announce(applied.written)
-        totals.excluded = len(rows) - len(visited)
+        totals.excluded = len(rows) - len(there)
+        totals.second_round += len(there) - len(visited)
         totals.failed += len(problems)
         return totals, figures, applied
 
@@ -239,14 +246,18 @@ class _Crew:
     def _second_round(self, applied: Applied) -> None:
         """Decided again in their session: who would not stay still, and who has more due than fits in one decision."""
         again = applied.second_round + [member for member in applied.written if member.decision.unfinished]
-        if again:
-            _sent(self.send, [review(member.id, str(member.customer), self.run_id) for member in again])
+        self._send_reviews((str(member.customer), member.id) for member in again)
+
+    def _send_reviews(self, customers: Iterable[tuple[str, str]]) -> None:
+        if reviews := [self._review(*names) for names in customers]:
+            _sent(self.send, reviews)
+
+    def _review(self, customer: str, membership_id: str) -> Change:
+        return review(self.order, self.run_id, customer, membership_id, self.excluded)
 
     def _list(self, applied: Applied, problems: Sequence[Problem]) -> None:
         """In the integration log, with the reason: somebody repairs and resumes."""
-        failed = [
-            (review(member.id, str(member.customer), self.run_id), unusable(error)) for member, error in applied.failed
-        ]
+        failed = [(self._review(str(member.customer), member.id), unusable(error)) for member, error in applied.failed]
         for some in batched([*failed, *problems], 100, strict=False):
             self.client.commit(
                 [log_write(change, decision, attempt=1, duration=0, now=self.clock()) for change, decision in some]
@@ -292,6 +303,10 @@ class _Crew:
             more.notices = self._announce(members)
             totals, figures = totals + more, figures + moved
         return totals, figures
+
+
+def _names(row: Row) -> tuple[str, str]:
+    return row["loy_customerkey"], row["loy_membershipid"]
 
 
 def _sent[T](send: Callable[[Sequence[T]], None], messages: Sequence[T]) -> None:

@@ -249,6 +249,31 @@ def test_who_does_not_stay_still_is_decided_in_their_session(town: Town) -> None
     town.holds()
 
 
+def test_who_is_settled_first_is_decided_behind_what_waits_for_them(town: Town) -> None:
+    people = town.settle(40)
+    due = [person for person in people if person.gone]
+    first = next(person for person in due if person.customer.table == "account")
+    fetch = (
+        f"<fetch><entity name='account'><attribute name='name'/><filter><condition attribute='accountid' operator='eq'"
+        f" value='{first.customer.id}'/></filter></entity></fetch>"
+    )
+    dry = town.work(town.start(settle_first=fetch, dry_run=True))
+    assert done(dry) == expected(people)
+    assert not town.office.sent
+    progress = town.work(town.start(settle_first=fetch))
+    assert (progress.totals.done, progress.totals.second_round) == (len(due) - 1, 1)
+    assert town.points(first.customer) == (first.state.balance, first.state.balance)
+    assert [change.session for change in town.office.sent] == [str(first.customer)]
+    town.office.work([])
+    left = first.state.balance - first.gone
+    assert town.points(first.customer) == (left, left)
+    wrong = town.start(settle_first="<fetch><entity name='invoice'/></fetch>")
+    with pytest.raises(BadOrder, match="loy_settlefirst: it must look for"):
+        town.work(wrong)
+    set_status(town.client, wrong, BulkStatus.CANCELLED)
+    town.holds()
+
+
 def test_a_run_is_paused_resumed_and_cancelled(town: Town) -> None:
     people = town.settle(120)
     run_id = town.start()
@@ -692,4 +717,25 @@ def test_the_nightly_review_spares_whom_the_programme_names(town: Town) -> None:
     assert town.points(spared.customer) == (spared.state.balance,) * 2
     town.client.commit([Update(path, {"loy_exclude": None})])
     assert done(town.work(town.start(BulkKind.REVIEW))) == (1, spared.gone)
+    town.holds()
+
+
+def test_their_session_keeps_to_what_the_run_was_ordered(town: Town) -> None:
+    """Spared points live on there too, and nothing is announced."""
+    people = town.settle(40)
+    clerk = spender(people)
+
+    def meddle(request: Any) -> None:
+        if clerk.customer.membership_id in str(request.body or "") and "/loy_entries/Microsoft" in request.url:
+            assert redeem(town, clerk.customer, 100)["loy_transactioncode"]
+
+    progress = town.work(town.start(spare_days=900, notices=False), meddled(town, before=meddle), lanes=1, page=100)
+    assert progress.totals.second_round == 1
+    town.office.work([])
+    member = ledger.membership_of(clerk.customer, town.client.get(ledger.membership_path(clerk.customer)))
+    assert member.state.balance == clerk.state.balance - 100 * (member.state.sequence - clerk.state.sequence - 1)
+    assert min(member.state.lots) >= town.now().date()
+    path = f"loy_entries?$select=loy_noticestatus,loy_sequence&$filter=_loy_membershipid_value eq {clerk.customer.membership_id}"
+    last = max(town.client.get(path), key=lambda row: row["loy_sequence"])
+    assert last["loy_noticestatus"] == NoticeStatus.NONE
     town.holds()

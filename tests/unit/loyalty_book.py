@@ -18,7 +18,7 @@ from connector.loyalty.redemptions import (
     decide_redemption,
     decide_void,
 )
-from connector.loyalty.reviews import decide_review
+from connector.loyalty.reviews import Expiry, decide_review
 
 CUSTOMER = "account:5f0c1b52-0000-4000-8000-000000000001"
 OTHER = "contact:5f0c1b52-0000-4000-8000-000000000002"
@@ -110,7 +110,7 @@ class Book:
         return self.commit(decide_adjustment(self.program, self.customer, self.state, wish, now, self.since))
 
     def review(self, now: datetime = NOW) -> Decision:
-        return self.commit(decide_review(self.program, self.customer, self.state, now))
+        return self.commit(decide_review(self.program, self.customer, self.state, now, Expiry(now.date())))
 
     def commit(self, decision: Decision) -> Decision:
         taken = {entry.key for entry in self.entries}

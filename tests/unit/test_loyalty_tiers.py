@@ -21,7 +21,7 @@ from connector.loyalty.program import (
     end_of_period,
     months_between,
 )
-from connector.loyalty.reviews import decide_review
+from connector.loyalty.reviews import Expiry, decide_review
 from connector.loyalty.tiers import held_by, next_review, next_tier
 from tests.unit.loyalty_book import BASIC, CUSTOMER, GOLD, NOW, PROGRAM, SILVER, TIERED, Book, an_invoice, at
 from tests.unit.loyalty_model import last_day, later, tenure, tier_on
@@ -218,7 +218,7 @@ def test_the_next_review_comes_no_later_than_the_first_change(case: tuple[Progra
     program, state, today = case
     due = next_review(program, state, today)
     for day in (today + timedelta(days=n) for n in range(120)):
-        if decide_review(program, CUSTOMER, state, datetime.combine(day, time(), UTC)).entries:
+        if decide_review(program, CUSTOMER, state, datetime.combine(day, time(), UTC), Expiry(day)).entries:
             assert due is not None
             assert due <= day
             break

@@ -75,7 +75,8 @@ def test_who_has_no_limits_is_not_held_back() -> None:
 def test_waiting_people_come_first() -> None:
     now = [datetime(2026, 11, 22, tzinfo=UTC)]
     rows: list[dict[str, Any]] = []
-    client: Any = SimpleNamespace(budget={}, parallelism=None, get=lambda path: rows)
+    asked: list[str] = []
+    client: Any = SimpleNamespace(budget={}, parallelism=None, get=lambda path: asked.append(path) or rows)
     slept: list[float] = []
     seconds = [0.0]
     pace = Pace(client, 4, clock=lambda: seconds[0], sleep=slept.append)
@@ -97,6 +98,8 @@ def test_waiting_people_come_first() -> None:
     assert look() == 4
     rows[:] = [redemption(9.0) for _ in range(20)]
     assert [look(), look(), look(), look(), look()] == [2, 1, 0.5, 0.25, 0.25]
+    stepped = now[0] - timedelta(seconds=11)  # who came before the step before this look is not asked about
+    assert f"createdon ge {stepped:%Y-%m-%dT%H:%M:%SZ}" in asked[-1]
     with pace.call():
         seconds[0] += 2
     assert slept == [6]  # a call of two seconds, then six without one

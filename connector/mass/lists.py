@@ -1,4 +1,4 @@
-"""Who is left alone: the customers that a view or FetchXML finds."""
+"""Customers whom a view or FetchXML finds: who is left alone, who is settled first."""
 
 import re
 from collections.abc import Iterator
@@ -21,51 +21,61 @@ _ANNOTATIONS = "Microsoft.Dynamics.CRM.fetchxmlpagingcookie,Microsoft.Dynamics.C
 
 
 @dataclass(frozen=True, slots=True)
-class Exclusions:
+class CustomerList:
     """Customer keys (`account:<id>`), or ids of memberships."""
 
-    excluded: frozenset[str] = frozenset()
+    keys: frozenset[str] = frozenset()
 
-    def holds(self, row: Row) -> bool:
-        """Whether a membership, as read, is left alone."""
-        return row["loy_customerkey"] in self.excluded or row["loy_membershipid"] in self.excluded
-
-
-NOBODY = Exclusions()
+    def has(self, customer: str, membership_id: str) -> bool:
+        return customer in self.keys or membership_id in self.keys
 
 
-def read(client: DataverseClient, exclude: str) -> Exclusions:
-    """Whom a view (by id) or FetchXML finds now. BadOrder when it cannot be read."""
-    if not exclude.strip():
-        return Exclusions()
-    fetch = exclude if "<" in exclude else _view(client, exclude.strip())
+NOBODY = CustomerList()
+
+
+def read(client: DataverseClient, column: str, query: str) -> CustomerList:
+    """Whom a view (by id) or FetchXML finds now. BadOrder, which names the column, when it cannot be read."""
+    try:
+        return _read(client, query.strip())
+    except _Unreadable as error:
+        raise BadOrder(f"{column}: {error}") from None
+
+
+class _Unreadable(ValueError):
+    pass
+
+
+def _read(client: DataverseClient, query: str) -> CustomerList:
+    if not query:
+        return NOBODY
+    fetch = query if "<" in query else _view(client, query)
     found = _ENTITY.search(fetch)
     if not found or found[1] not in _SETS:
         table = found[1] if found else "nothing"
-        raise BadOrder(f"loy_exclude: it must look for accounts, contacts or memberships, not {table}")
+        raise _Unreadable(f"it must look for accounts, contacts or memberships, not {table}")
     table = found[1]
-    excluded: set[str] = set()
+    keys: set[str] = set()
     try:
         for row in _rows(client, _SETS[table], fetch):
             row_id = row[f"{table}id"]
-            excluded.add(row_id if table == "loy_membership" else f"{table}:{row_id}")
-            if len(excluded) > _MOST:
-                raise BadOrder(f"loy_exclude: it finds more than {_MOST} customers")
+            keys.add(row_id if table == "loy_membership" else f"{table}:{row_id}")
+            if len(keys) > _MOST:
+                raise _Unreadable(f"it finds more than {_MOST} customers")
     except BadRequest as error:
-        raise BadOrder(f"loy_exclude: Dataverse cannot read it: {error.message}") from None
-    return Exclusions(frozenset(excluded))
+        raise _Unreadable(f"Dataverse cannot read it: {error.message}") from None
+    return CustomerList(frozenset(keys))
 
 
 def _view(client: DataverseClient, view: str) -> str:
     try:
         view_id = guid(view)
     except ValueError:
-        raise BadOrder("loy_exclude: the id of a view or FetchXML is expected") from None
+        raise _Unreadable("the id of a view or FetchXML is expected") from None
     for views in ("savedqueries", "userqueries"):
         row = client.get(f"{views}({view_id})?$select=fetchxml")
         if row:
             return str(row["fetchxml"])
-    raise BadOrder(f"loy_exclude: there is no view {view_id}")
+    raise _Unreadable(f"there is no view {view_id}")
 
 
 def _rows(client: DataverseClient, entity_set: str, fetch: str) -> Iterator[Row]:
@@ -73,7 +83,7 @@ def _rows(client: DataverseClient, entity_set: str, fetch: str) -> Iterator[Row]
     head, tag, rest = fetch.partition("<fetch")
     attributes, end, body = rest.partition(">")
     if not tag or not end or attributes.endswith("/"):
-        raise BadOrder("loy_exclude: no <fetch> element")
+        raise _Unreadable("no <fetch> element")
     attributes = _PAGING.sub("", attributes)
     cookie, page = "", 1
     while True:
