@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--workers", type=int, default=1, help="seeds at once")
     parser.add_argument("--plant", choices=sorted(BUGS), default="", help="a bug to be caught")
     parser.add_argument("--stack", action="store_true", help="on the processes of the local stack")
-    parser.add_argument("--changes", type=int, default=0, help="work on the stack ends with so many changes")
+    parser.add_argument("--changes", type=int, default=0, help="work ends with so many changes")
     parser.add_argument("--functions", type=int, default=Live().hosts, help="Functions hosts of the stack")
     parser.add_argument("--branches", type=int, default=Live().branches, help="clerks at work on the stack at once")
     options = parser.parse_args(argv)
@@ -56,7 +56,13 @@ def _on_stack(seeds: range, options: argparse.Namespace) -> Iterator[tuple[Outco
 
 
 def _in_process(seeds: range, options: argparse.Namespace) -> Iterator[tuple[Outcome, list[str]]]:
-    size = Size(days=options.days, minutes=options.minutes, customers=options.customers or Size().customers)
+    customers = options.customers or Size().customers
+    if options.changes:
+        size = Size(
+            minutes=options.minutes, customers=customers, changes=options.changes, clerks=8, pace=2.0, sessions=16
+        )
+    else:
+        size = Size(days=options.days, minutes=options.minutes, customers=customers)
     judge = partial(told, size=size, bug=options.plant)
     if options.workers == 1:
         yield from map(judge, seeds)

@@ -114,7 +114,7 @@ class Bus:
     def __init__(self, world: World) -> None:
         self._world = world
         self._disk = Disk()
-        self.links: set[Consumer] = set()
+        self.links: dict[Consumer, None] = {}  # a set has another order in each run
         self.restarts = 0
         self.down_until = world.now()
         self.namespace = self._start()
@@ -128,7 +128,7 @@ class Bus:
         self.restarts += 1
         self.down_until = self._world.now() + timedelta(seconds=seconds)
         self.namespace = self._start()
-        links, self.links = self.links, set()
+        links, self.links = self.links, {}
         for link in links:
             link.session, link.ended = None, True
             link.got.clear()
@@ -154,6 +154,16 @@ class Bus:
         if self.down:
             raise ServiceBusConnectionError(message="the broker is away")
         self.namespace.entity(queue).send(drafts)
+
+    def forget_notices(self) -> None:
+        """Whoever waits for notices takes all there are."""
+        link, queue = Consumer(), self.plain(NOTICES)
+        link.credit = 2**31
+        queue.offer(link)
+        for message in link.got:
+            assert message.token
+            queue.settle(message.token, Outcome.COMPLETE)
+        queue.withdraw(link)
 
     def lose_a_lock(self) -> None:
         """Some session that is being worked on is taken from its holder."""

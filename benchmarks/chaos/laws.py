@@ -55,11 +55,11 @@ class Laws:
         self._read()
         wishes = self._wishes()
         asked = {row: wish for row, (wish, _) in wishes.items()}
-        refused = {
-            date.fromisoformat(str(row["loy_decidedon"])[:10])
-            for _, row in wishes.values()
-            if row["loy_status"] == _REJECTED and row["loy_decidedon"]
-        }
+        refused: dict[str, set[date]] = defaultdict(set)
+        for wish, row in wishes.values():
+            if row["loy_status"] == _REJECTED and row["loy_decidedon"]:
+                for customer in self._line(wish.customer):
+                    refused[customer].add(date.fromisoformat(str(row["loy_decidedon"])[:10]))
         model = Model(self._book, self._steps(), asked, self._editions(), self._now.date(), refused)
         model.run()
         self.verdict.holdings = model.holdings

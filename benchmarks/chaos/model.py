@@ -40,7 +40,7 @@ class Model:
 
     `asked` are the wishes by the id of their row: a till does not know it. `editions` are the rules that were published
     together, by the day on which they came into force: when an edit is published is the connector's affair. `seen` is what
-    a customer could spend, by one of the days `asked_on`, at some moment of the ledger.
+    a customer could spend, by one of the days on which they were `asked_on`, at some moment of the ledger.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Model:
         asked: Mapping[str, Wish],
         editions: list[tuple[date, frozenset[int]]],
         today: date,
-        asked_on: Collection[date] = (),
+        asked_on: Mapping[str, Collection[date]] | None = None,
     ) -> None:
         self._editions = sorted(editions, key=lambda edition: edition[0])
         self._book = book
@@ -65,7 +65,7 @@ class Model:
                 self._rules[step.customer, step.cause] = step.rule
         self.differences: list[tuple[str, str]] = []
         self.holdings: dict[str, Holding] = {}
-        self._asked_on = asked_on
+        self._asked_on = asked_on or {}
         self.seen: dict[tuple[str, date], set[int]] = defaultdict(set)
         self._sales: dict[str | None, list[Invoice]] = defaultdict(list)
         for invoice in book.invoices.values():
@@ -199,7 +199,7 @@ class Model:
             self._astray.add(step.customer)  # what follows from it would only repeat it
             should = f"should move {dated(lots)}, says {dated(step.moved)}"
             self._differs(step.customer, f"entry {step.sequence} ({step.kind} {step.cause}) {should}")
-        for day in self._asked_on:
+        for day in self._asked_on.get(step.customer, ()):
             self.seen[step.customer, day].add(holding.available(day))
         return True
 

@@ -36,6 +36,8 @@ from local.servicebus.model.message import Draft
 
 _ENOUGH = 200  # unexpected failures, after which there is nothing more to learn
 
+_DIALS = ("throttled", "unavailable", "answer_lost", "connection_lost", "sql_deadlock")
+
 # Where processes ask for time, and where their threads meet.
 _TIMED = (
     "functions.changes",
@@ -55,9 +57,12 @@ _POOLED = ("connector.differences", "connector.chores", "connector.mass.worker",
 
 
 class Office:
-    """Everything but the company. `faults` may be changed at any time; `people` is a client that nothing disturbs."""
+    """Everything but the company. `faults` may be changed at any time; `people` is a client that nothing disturbs.
 
-    def __init__(self, world: World, faults: Faults, home: Path, processes: int) -> None:
+    Each of `processes` works on so many `sessions` at once.
+    """
+
+    def __init__(self, world: World, faults: Faults, home: Path, processes: int, sessions: int) -> None:
         self.world = world
         self.faults = faults
         self.counts: Counter[str] = Counter()
@@ -73,6 +78,7 @@ class Office:
         self._posting = False
         self.environment.outbox.wake = self._wake  # type: ignore[method-assign]
         self._size = processes
+        self.sessions = sessions
         self._stack = ExitStack()
         self._enter()
         self.processes: list[Process] = []
@@ -131,8 +137,16 @@ class Office:
         for name, function in functions().items():
             if schedule := getattr(function.get_trigger(), "schedule", None):
                 self._keep_time(name, Schedule.parse(schedule))
-        dials = ("throttled", "unavailable", "answer_lost", "connection_lost", "sql_deadlock")
-        rates = {name: getattr(self.faults, name) for name in dials}
+        self._rage()
+
+    def weather(self, faults: Faults) -> None:
+        """From now on these faults are on instead."""
+        self.calm()
+        self.faults = faults
+        self._rage()
+
+    def _rage(self) -> None:
+        rates = {name: getattr(self.faults, name) for name in _DIALS}
         self.environment.faults.set({"seed": self.world.random.randrange(2**31), **rates})
         if self.faults.limits_scaled:
             self.environment.meter.configure({"enforced": True, "scale": self.faults.limits_scaled})
@@ -144,8 +158,7 @@ class Office:
     def calm(self) -> None:
         """The faults stop; what they did remains."""
         self.faults.off()
-        self.environment.faults.set(dict.fromkeys(("throttled", "unavailable", "answer_lost"), 0.0))
-        self.environment.faults.set(dict.fromkeys(("connection_lost", "sql_deadlock"), 0.0))
+        self.environment.faults.set(dict.fromkeys(_DIALS, 0.0))
         self.environment.meter.configure({"enforced": False})
         self.dataverse_down = False
 
@@ -163,11 +176,12 @@ class Office:
 
     def _again(self, fault: str, strike: Callable[[], None]) -> None:
         """A fault that strikes every so many seconds, at random, as long as its dial is up."""
-        if not (mean := getattr(self.faults, fault)):
+        faults = self.faults
+        if not (mean := getattr(faults, fault)):
             return
 
         def struck() -> None:
-            if getattr(self.faults, fault):
+            if getattr(faults, fault):  # those of another weather are off
                 self.counts[fault] += 1
                 if self.processes:
                     strike()
@@ -246,6 +260,17 @@ class Office:
     @property
     def waiting(self) -> dict[str, int]:
         return self.bus.waiting
+
+    @property
+    def crowd(self) -> int:
+        """Messages that somebody must still work on, without dead ones."""
+        return sum(count for name, count in self.waiting.items() if not name.endswith("dead"))
+
+    @property
+    def entries(self) -> int:
+        """How many the ledger has; entries are never deleted."""
+        (count,) = self.environment.storage.reader.execute("SELECT max(rowid) FROM loy_entry").fetchone()
+        return count or 0
 
     def last_change(self) -> datetime:
         """When the newest entry was made."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _RESTLESS = 10  # deliveries for each event, on average: then something goes round and round
 _IDLE = 0.5  # seconds a session is kept without messages
-_LISTENERS, _WORKERS = 2, 4  # events and sessions at once in one process
+_LISTENERS = 2  # events at once in one process
 
 
 @cache
@@ -120,7 +120,7 @@ class Process:
         self.app = ProcessApp(office.settings, self)
         for _ in range(_LISTENERS):
             self.spawn(self._listen)
-        for _ in range(_WORKERS):
+        for _ in range(office.sessions):
             self.spawn(self._work)
 
     def now(self) -> datetime:
@@ -155,7 +155,7 @@ class Process:
 
     def _drop(self, link: Consumer) -> None:
         bus = self.office.bus
-        bus.links.discard(link)
+        bus.links.pop(link, None)
         bus.plain(EVENTS).withdraw(link)
         if link.session or not link.ended:
             bus.sessions.release(link)
@@ -176,7 +176,7 @@ class Process:
                 changed[0].wait(left)
 
         self._links.append(link)
-        self.office.bus.links.add(link)
+        self.office.bus.links[link] = None
         try:
             yield link, until
         finally:

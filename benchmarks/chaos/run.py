@@ -2,12 +2,14 @@
 
 import logging
 import random
+import sys
 import tempfile
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 from benchmarks.chaos.doors import PROGRAM
@@ -24,12 +26,25 @@ from connector.dataverse import Transient
 
 _START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 _NIGHT = timedelta(hours=1, minutes=29)
+_EVERY = 10.0  # seconds between two lines of progress
+_WEATHERS = (
+    1001  # from one day's faults to the next one's: seeds below it have days of their own, and some without faults
+)
+_LARGE = 60  # invoices of a customer who leaves at the end of a day of a long run
+_NIGHTS = (
+    0.9  # of a long run that have timers; and its steps from one day to the next: change tracking remembers a week
+)
+_LEAPS = (1, 1, 1, 1, 1, 2, 2, 3, 9, 35)
 _SETTLED_BY = timedelta(hours=6)  # of the night after the faults: the sweep's last quarter of an hour is 05:45
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """`minutes` of work on each of `days`, by `clerks`, for `customers`, with so many `processes` of the function app."""
+    """`minutes` of work on each of `days`, by `clerks`, for `customers`, with so many `processes` of the function app.
+
+    With `changes`, days go on until so many were delivered: each has a weather of its own, customers who have become large
+    leave and others come. `crowd`: messages on the queues at which clerks pause.
+    """
 
     days: int = 2
     minutes: float = 2.0
@@ -37,6 +52,9 @@ class Size:
     customers: int = 10
     processes: int = 2
     pace: float = 4.0  # seconds between two things that a clerk does, on average
+    sessions: int = 4  # at once in each process
+    changes: int = 0
+    crowd: int = 300
 
 
 class Tills:
@@ -79,16 +97,23 @@ def run(seed: int, size: Size, faults: Faults | None = None) -> tuple[Outcome, C
     outcome = Outcome(seed, faults.on)
     world = World(_START, f"{seed} world")
     with tempfile.TemporaryDirectory(prefix="chaos-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as home:
-        office = Office(world, faults, Path(home), size.processes)
+        office = Office(world, faults, Path(home), size.processes, size.sessions)
         try:
             people, chance = (office.people, office.manager), random.Random(f"{seed} company")
             company = Company(f"seed {seed}", PROGRAM, people, world.now, chance)
             company.found(size.customers)
             office.start()
+            if size.changes:
+                _follow(office, outcome)
             chance = random.Random(f"{seed} days")
             try:
-                for day in range(size.days):
-                    outcome.acts += _day(office, company, size, chance, last=day == size.days - 1)
+                for day in count():
+                    if size.changes:
+                        _open(office, company, size, outcome, day)
+                    _day(office, company, size, chance, outcome)
+                    if office.counts["deliveries"] >= size.changes if size.changes else day == size.days - 1:
+                        break
+                    _night(office, size, chance)
                 outcome.settled = _settle(office)
             except Exception as error:
                 outcome.broken.append(("", f"the run could not go on: {type(error).__name__}: {error}"))
@@ -113,32 +138,68 @@ def told(seed: int, size: Size, bug: str = "") -> tuple[Outcome, list[str]]:
     return outcome, [] if outcome.holds else list(trace(outcome, company.book, verdict))
 
 
-def _day(office: Office, company: Company, size: Size, chance: random.Random, *, last: bool) -> int:
-    """Work, then a while of nothing, then perhaps a night of timers, then some days or weeks later."""
-    world, tills, acts = office.world, Tills(office), 0
+def _follow(office: Office, outcome: Outcome) -> None:
+    """A line of progress every ten seconds of the clock on the wall."""
+    began = told = time.monotonic()
+    before = 0
+
+    def tell() -> None:
+        nonlocal told, before
+        office.world.after(5, tell)
+        if (now := time.monotonic()) - told < _EVERY:
+            return
+        done = office.counts["deliveries"]
+        kills = office.counts["functions killed"] + office.counts["broker_killed_every"]
+        print(
+            f"{now - began:6.0f} s, {office.world.now():%Y-%m-%d %H:%M}: {outcome.acts:,} acts, {done:,} changes,"
+            f" {office.entries:,} entries, {kills:,} kills, {office.crowd} waiting; {(done - before) / (now - told):,.0f}/s,"
+            f" {done / (now - began):,.0f}/s so far, on {', '.join(office.faults.on) or 'nothing'}",
+            file=sys.stderr,
+            flush=True,
+        )
+        told, before = now, done
+
+    tell()
+
+
+def _open(office: Office, company: Company, size: Size, outcome: Outcome, day: int) -> None:
+    """Another day of a long run: other systems have heard their notices, and no customer becomes a town."""
+    if day:
+        office.weather(swarm(outcome.seed + _WEATHERS * day))
+        outcome.faults = sorted({*outcome.faults, *office.faults.on})
+        office.bus.forget_notices()
+        company.turn_over(size.customers, _LARGE)
+
+
+def _day(office: Office, company: Company, size: Size, chance: random.Random, outcome: Outcome) -> None:
+    world, tills = office.world, Tills(office)
     closing = world.now() + timedelta(minutes=size.minutes)
 
     def clerk() -> None:
-        nonlocal acts
         world.sleep(chance.uniform(0, size.pace))
         while world.now() < closing:
+            if size.changes and office.crowd > size.crowd:
+                world.sleep(size.pace)
+                continue
             company.act(tills)
-            acts += 1
+            outcome.acts += 1
             world.sleep(chance.expovariate(1 / size.pace))
 
     for _ in range(size.clerks):
         world.spawn(clerk)
     world.run(closing)
-    if last:
-        return acts
+
+
+def _night(office: Office, size: Size, chance: random.Random) -> None:
+    """A while of nothing, then perhaps a night of timers, then some days or weeks later."""
+    world = office.world
     world.run(world.now() + timedelta(minutes=chance.uniform(0, 12)))
-    if chance.random() < 0.4:
+    if chance.random() < (_NIGHTS if size.changes else 0.4):
         midnight = world.now().replace(hour=0, minute=0, second=0) + timedelta(days=1)
         world.leap(midnight + _NIGHT)
         world.run(world.now() + timedelta(minutes=35))
     midnight = world.now().replace(hour=0, minute=0, second=0)
-    world.leap(midnight + timedelta(days=chance.choice((1, 2, 9, 35)), hours=8))
-    return acts
+    world.leap(midnight + timedelta(days=chance.choice(_LEAPS if size.changes else (1, 2, 9, 35)), hours=8))
 
 
 def _settle(office: Office) -> float:

@@ -130,6 +130,15 @@ class Company:
             self.book.customers[key] = Customer(key, since.date())
             self._alive.append(key)
 
+    def turn_over(self, customers: int, large: int) -> None:
+        """Who has more than so many invoices leaves, with what they have; others come until there are so many customers."""
+        for key in [key for key in self._alive if len(self._shelves.of(key)) > large]:
+            for invoice in self._shelves.of(key):
+                self._shelves.take_off(invoice)
+            self._alive.remove(key)
+            self.book.note(self._now(), key, "leaves")
+        self.welcome(customers - len(self._alive))
+
     # --- a day's work ---
 
     def act(self, till: Till | None = None) -> None:
@@ -329,7 +338,8 @@ class Company:
         rate = Decimal(self._chance.choice(("0.5", "1", "2", "2.5")))
         excluded = self._chance.choice((frozenset({"fuel"}), frozenset({"fuel", "tools"}), frozenset()))
         valid_from = today + timedelta(days=self._chance.choice((0, 1, -3)))
-        if any(rule.valid_from == valid_from for rule in rules):
+        apart = len(rules) // 8  # days: the more there are, the rarer they become
+        if any(abs((rule.valid_from - valid_from).days) <= apart for rule in rules):
             return
         rule = Rule(len(rules) + 1, valid_from, rate, excluded)
         self._client.commit([Create("loy_earnrules", self._rule(rule))])
