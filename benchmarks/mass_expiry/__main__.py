@@ -24,7 +24,7 @@ def main(argv: list[str]) -> int:
         made = population(plan, options.keep or Path(name), _say)
         _say(f"{made.due:,} of {plan.customers:,} customers are due; made in {made.seconds:,.0f} s")
         home = made.home
-        if options.keep:
+        if options.keep and not options.in_place:
             home = Path(name) / "run"
             copied(made.home, home)
         return _run(made, home, options)
@@ -79,6 +79,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--as-of", type=date.fromisoformat, default=datetime.now(UTC).date(), help="the day of the run")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the population here, and run on a copy of it")
+    parser.add_argument("--in-place", action="store_true", help="run on what is kept itself, which is used up by it")
     parser.add_argument("--workers", type=int, default=2, help="processes, each an application user")
     parser.add_argument("--lanes", type=int, default=2, help="threads of a worker")
     parser.add_argument("--page", type=int, default=1000, help="customers that a lane has in the making")
