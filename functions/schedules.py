@@ -38,7 +38,8 @@ def pick_up_waiting(timer: func.TimerRequest) -> None:
 @schedules.function_name("StartReviews")
 @schedules.timer_trigger(arg_name="timer", schedule="0 30 1 * * *")
 def start_reviews(timer: func.TimerRequest) -> None:
-    _log.info("run %s reviews who is due", app().mass.start_nightly())
+    mass = app().mass
+    _log.info("run %s reviews who is due, then %s counts what is outstanding", mass.start_nightly(), mass.start_count())
 
 
 @schedules.function_name("RunMassJobs")

@@ -78,9 +78,9 @@ class _Page:
     columns: dict[str, Any] = field(default_factory=dict)
 
     def add(self, totals: Totals, figures: Figures) -> None:
-        self.progress = replace(
-            self.progress, totals=self.progress.totals + totals, figures=self.progress.figures + figures
-        )
+        sums = Counter(self.progress.figures)
+        sums.update(figures)  # `+` would forget what is below zero
+        self.progress = replace(self.progress, totals=self.progress.totals + totals, figures=sums)
 
 
 def start(client: DataverseClient, order: Order, clock: Callable[[], datetime], run_id: str = "") -> str:

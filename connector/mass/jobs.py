@@ -11,6 +11,7 @@ from connector.dataverse import DataverseClient
 from connector.dataverse.odata import text
 from connector.identity import derived_id
 from connector.loyalty.program import Program
+from connector.mass import liability
 from connector.mass.book import start, under_way
 from connector.mass.deciding import Decider
 from connector.mass.order import BadOrder, Order, Progress
@@ -55,6 +56,13 @@ class MassJobs:
         )
         return start(self.clients[0], order, self.clock, derived_id("nightly", code, today.isoformat()))
 
+    def start_count(self) -> str:
+        """The count of all points outstanding, once a day."""
+        today = self.clock().date()
+        order = Order(BulkKind.OUTSTANDING, today, f"Points outstanding {today}")
+        run_id = derived_id("outstanding", self.programs.current().code, today.isoformat())
+        return start(self.clients[0], order, self.clock, run_id)
+
     def work(
         self,
         run_id: str,
@@ -66,7 +74,11 @@ class MassJobs:
         progress: Callable[[Progress], None] = lambda progress: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Progress:
-        """Work on a run until it ends, is paused, or `stop`. `program` is another than the one in force, for a what-if."""
+        """Work on a run until it ends, is paused, or `stop`. `program` is another than the one in force, for a what-if.
+
+        A count of what is outstanding is one application user's work; parts of it that another process holds are left to it."""
+        if liability.is_count(self.clients[0], run_id):
+            return liability.count(self.clients[0], run_id, clock=self.clock, lanes=lanes, progress=progress, stop=stop)
         return work(
             run_id,
             self.clients,

@@ -57,6 +57,7 @@ class BulkKind(IntEnum):
     BACKFILL = _FIRST + 2
     SWEEP = _FIRST + 3
     RULES = _FIRST + 4
+    OUTSTANDING = _FIRST + 5
 
 
 class BulkStatus(IntEnum):
