@@ -70,13 +70,15 @@ class Subgrid(Source):
 
 
 class Section(Source):
-    """Fields, or a grid of related rows, or a page: the name of an HTML web resource that gets the row's table and id."""
+    """Fields, or a grid of related rows, or a page: the name of an HTML web resource that gets the row's table and id,
+    on so many `rows` of the form: a page does not stretch it."""
 
     label: str
     fields: tuple[str, ...] = ()
     read_only: bool = False
     subgrid: Subgrid | None = None
     page: str | None = None
+    rows: int = 24
 
 
 class Form(Source):

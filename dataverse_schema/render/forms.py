@@ -24,7 +24,6 @@ _CONTROLS = {
 _SUBGRID = "{E7A81278-8635-4D9E-8D4D-59480B391C5B}"
 _PAGE = "{9FDF5F91-88B1-47F4-AD53-C11EFC01A01D}"
 _ROWS = 6
-_PAGE_ROWS = 24
 
 
 class FormRenderer:
@@ -90,8 +89,8 @@ class FormRenderer:
         wide = section.subgrid or section.page or any(self._type(name) == "Memo" for name in section.fields)
         width = 1 if wide or self.form.kind == "quick_view" else 2
         if section.page:
-            rows = [el("row", None, self._page_cell(key, section.label, section.page))]
-            rows += [el("row") for _ in range(_PAGE_ROWS - 1)]
+            rows = [el("row", None, self._page_cell(key, section))]
+            rows += [el("row") for _ in range(section.rows - 1)]
         elif section.subgrid:
             rows = [el("row", None, self._grid_cell(key, section.subgrid))]
             rows += [el("row") for _ in range(_ROWS - 1)]
@@ -142,9 +141,9 @@ class FormRenderer:
             subgrid_control(f"Subgrid_{section}", grid.table, view.id, relationship=relationship),
         )
 
-    def _page_cell(self, section: str, label: str, page: str) -> Element:
+    def _page_cell(self, key: str, section: Section) -> Element:
         parameters = [
-            leaf("Url", page),
+            leaf("Url", section.page or ""),
             leaf("PassParameters", "true"),
             leaf("Security", "false"),
             leaf("Scrolling", "auto"),
@@ -152,9 +151,9 @@ class FormRenderer:
         ]
         return el(
             "cell",
-            {"id": self._id(f"cell/{section}"), "showlabel": "false", "rowspan": str(_PAGE_ROWS), "colspan": "1"},
-            self._labels(label),
-            el("control", {"id": f"WebResource_{section}", "classid": _PAGE}, el("parameters", None, *parameters)),
+            {"id": self._id(f"cell/{key}"), "showlabel": "false", "rowspan": str(section.rows), "colspan": "1"},
+            self._labels(section.label),
+            el("control", {"id": f"WebResource_{key}", "classid": _PAGE}, el("parameters", None, *parameters)),
         )
 
     def _type(self, name: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 from urllib.parse import quote
 
 import requests
@@ -279,6 +280,11 @@ def test_a_bulk_run_is_steered_from_its_form(desk: Desks, shop: Shop) -> None:
     expect(page.get_by_role("button")).to_have_count(0)
 
 
+def before(row: dict[str, Any]) -> int:
+    """Points outstanding before a run, of the customers it visited."""
+    return sum(points for name, points in json.loads(row["loy_figures"]).items() if name.startswith("before|"))
+
+
 def test_a_bulk_run_of_the_function_app_is_started_and_watched(desk: Desks, shop: Shop, stack: Stack) -> None:
     """A dry run over everybody whose points would have ended: the timer of the function app works on it."""
     account = shop.member("Counted Ltd", 60)
@@ -296,8 +302,38 @@ def test_a_bulk_run_of_the_function_app_is_started_and_watched(desk: Desks, shop
     assert row["loy_done"] == row["loy_selected"] > 0
     expect(page.locator("#run")).to_contain_text(f"{row['loy_done']:,} of {row['loy_selected']:,} customers")
     expect(page.locator("#run")).to_contain_text("Rehearsal: nothing is written")
+    expect(page.locator("#run")).to_contain_text("Entries it would write")
+    expect(page.locator("#run")).not_to_contain_text("Entries written")
+    expect(page.locator(".outstanding dd").first).to_contain_text(f"{before(row):,}")
+    expect(page.locator(".outstanding dd").first).to_contain_text(f"${before(row) / 100:,.2f}")
+    expect(page.locator(".outstanding dd").last).to_contain_text(f"-{int(row['loy_pointscancelled']):,}")
     expect(page.locator("#failures li")).to_have_count(row["loy_failed"])
     assert shop.balance(account) == 60, "a rehearsal writes nothing"
+
+
+def test_what_is_outstanding_is_counted_on_request(desk: Desks, shop: Shop, stack: Stack) -> None:
+    """From the navigation; the timer of the function app counts, and the page sees the end by itself."""
+    shop.member("Outstanding Ltd", 75)
+    page = desk("Adam Admin").page
+    page.goto(stack.endpoints["dynamics_url"])
+    page.get_by_role("link", name="Points outstanding").click()
+    frame = page.frame_locator("iframe[title='loy_/outstanding.html']")
+    expect(frame.locator("#page")).to_have_attribute("aria-busy", "false")
+    frame.get_by_role("button", name="Count now").click()
+    expect(frame.locator("#notice")).to_contain_text("has been ordered")
+    run_timer(stack, "RunMassJobs")
+    expect(frame.get_by_role("button", name="Count now")).to_be_enabled(timeout=60_000)
+    counts = (
+        "loy_bulkruns?$select=loy_status,loy_done,loy_figures&$filter=loy_kind eq 482100005&$orderby=createdon desc"
+    )
+    row = shop.client.request("GET", counts).json()["value"][0]
+    assert row["loy_status"] == 482100003
+    owed = sum(json.loads(row["loy_figures"]).values())
+    balances = shop.client.request("GET", "loy_memberships?$select=loy_balance,loy_pending").json()["value"]
+    assert owed == sum((each["loy_balance"] or 0) + (each["loy_pending"] or 0) for each in balances)
+    assert row["loy_done"] == len(balances)
+    expect(frame.locator("#points tbody tr").last).to_contain_text(f"{owed:,}")
+    expect(frame.locator("#points tbody tr").last).to_contain_text(f"{owed / 100:,.2f}")
 
 
 def test_a_salesperson_may_neither_see_nor_redeem(desk: Desks, shop: Shop) -> None:

@@ -3,8 +3,10 @@
 With SCREENSHOTS=docs/images the pictures of the README are made anew.
 """
 
+import json
 import os
 import re
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -148,6 +150,12 @@ def test_the_log_in_german(desk: Desks, shop: Shop) -> None:
     fits(page)
 
 
+TIERS = {"BASIC": 57_565_132, "GOLD": 41_200_300, "SILVER": 20_118_040}
+BEFORE = {
+    (tier, month): points * (20 - place) // 20
+    for tier, points in TIERS.items()
+    for place, month in enumerate(["2026-11", "2026-12", *(f"2027-{month:02}" for month in range(1, 13)), "never"])
+}
 RUN = {
     "loy_name": "Expiry of November",
     "loy_kind": 482100000,
@@ -162,7 +170,11 @@ RUN = {
     "loy_pointscancelled": 98_765_432,
     "loy_noticesconfirmed": 3_190_050,
     "loy_startedon": "2026-11-30T22:00:00Z",
-    "loy_figures": '{"cancelled|GOLD|2026-11": 41200300, "cancelled|BASIC|2026-11": 57565132}',
+    "loy_figures": json.dumps(
+        {"cancelled|GOLD|2026-11": 41200300, "cancelled|BASIC|2026-11": 57565132}
+        | {f"before|{tier}|{month}": points for (tier, month), points in BEFORE.items()}
+        | {f"after|{tier}|{month}": points for (tier, month), points in BEFORE.items() if month != "2026-11"}
+    ),
 }
 
 
@@ -173,6 +185,13 @@ def test_a_bulk_run(desk: Desks, shop: Shop, pictures: Path, culture: str) -> No
     page = admin.page
     page.goto(f"{admin.pages}/loy_/bulkrun.html?typename=loy_bulkrun&id=%7b{run}%7d&userlcid={admin.lcid}&data=")
     expect(page.locator("#run progress")).to_be_visible()
+    outstanding = page.locator(".outstanding")
+    gone = sum(TIERS.values())
+    expect(outstanding.locator("dd").last).to_contain_text(
+        f"-{gone:,}" if culture == "en-US" else f"-{gone:,}".replace(",", ".")
+    )
+    expect(outstanding.locator("tbody tr").first).to_contain_text("57,565,132" if culture == "en-US" else "57.565.132")
+    expect(outstanding.get_by_role("img")).to_be_visible()
     page.locator("summary").click()
     accessible(page)
     fits(page)
@@ -183,6 +202,48 @@ def test_a_bulk_run(desk: Desks, shop: Shop, pictures: Path, culture: str) -> No
     expect(page.locator("article").first).to_be_visible()
     accessible(page)
     fits(page)
+
+
+@pytest.mark.parametrize("culture", ["en-US", "de-DE"])
+def test_points_outstanding(desk: Desks, shop: Shop, customer: str, pictures: Path, culture: str) -> None:
+    """The latest count, then beside an earlier one."""
+    now = datetime.now(UTC)
+    counts = []
+    for ended, factor in ((now - timedelta(days=30), 1), (now, 2)):
+        points = {f"outstanding|{tier}|{month}": n * factor for (tier, month), n in BEFORE.items()}
+        row = {
+            "loy_name": "Night",
+            "loy_kind": 482100005,
+            "loy_asof": f"{ended:%F}",
+            "loy_status": 482100003,
+            "loy_done": 5_000_000,
+            "loy_endedon": f"{ended:%FT%TZ}",
+            "loy_figures": json.dumps(points | {"outstanding|GOLD|pending": 1_000, "outstanding|GOLD|owed": -250}),
+        }
+        counts.append(shop.client.request("POST", "loy_bulkruns", row).headers["odata-entityid"][-37:-1])
+    admin = desk("Adam Admin", culture, viewport={"width": 1000, "height": 620})
+    page = admin.page
+    page.goto(f"{admin.pages}/loy_/outstanding.html?userlcid={admin.lcid}&data=")
+    expect(page.locator("#as-of")).to_contain_text("5,000,000" if culture == "en-US" else "5.000.000")
+    total = 2 * sum(BEFORE.values()) + 1_000 - 250
+    said = f"{total:,}" if culture == "en-US" else f"{total:,}".replace(",", ".")
+    expect(page.locator("#points dd")).to_contain_text(said)
+    expect(page.locator("#points tbody tr").last).to_contain_text(said)
+    expect(page.locator("#points tbody .was")).to_have_count(0)
+    accessible(page)
+    fits(page)
+    page.locator("#earlier").select_option(counts[0])
+    expect(page.locator("#points dd")).to_have_count(3)
+    grown = sum(BEFORE.values())
+    expect(page.locator("#points dd").last).to_contain_text(
+        f"+{grown:,}" if culture == "en-US" else f"+{grown:,}".replace(",", ".")
+    )
+    expect(page.locator("#points tbody tr").first.locator(".was").first).to_contain_text(
+        "57,565,132" if culture == "en-US" else "57.565.132"
+    )
+    accessible(page)
+    fits(page)
+    page.screenshot(path=pictures / f"points-outstanding-{culture[:2]}.png", full_page=True)
 
 
 def test_the_shell(desk: Desks, shop: Shop, customer: str, pictures: Path) -> None:

@@ -18,6 +18,7 @@
   const history = new Loyalty.run.History();
   const path = "loy_bulkruns(" + page.record + ")";
   let row = null;
+  let worth = null;
   let busy = false;
   let timer = 0;
 
@@ -28,6 +29,12 @@
   }
 
   function fail(error) { notice(Loyalty.sentence(error, texts, "run.mayNot"), "error"); }
+
+  // What a point is worth is looked up once; without it there is no money beside the points.
+  async function begin() {
+    worth = await Loyalty.outstanding.worth().catch(function () { return null; });
+    await look();
+  }
 
   async function look() {
     clearTimeout(timer);
@@ -48,7 +55,7 @@
   async function render(now) {
     dom.put(byId("head"), [el("h1", { text: row.loy_name || say("run.title", {}) }), Loyalty.run.badge(row, texts)]);
     const opened = document.querySelector("#run details[open]");
-    dom.put(byId("run"), Loyalty.run.view(row, history, now, texts, format));
+    dom.put(byId("run"), Loyalty.run.view(row, history, now, texts, format, worth));
     if (opened && document.querySelector("#run details")) { document.querySelector("#run details").open = true; }
     ["start", "pause", "resume", "cancel"].forEach(function (name) { byId(name).hidden = !possible()[name]; });
     if (!possible().cancel) { byId("really").hidden = true; }
@@ -111,7 +118,7 @@
       byId("really").hidden = true;
       byId("cancel").focus();
     });
-    look();
+    begin();
   } else {
     byId("page").setAttribute("aria-busy", "false");
     notice(say("run.noRow", {}));

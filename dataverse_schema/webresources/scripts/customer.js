@@ -57,6 +57,7 @@
     };
   }
 
+  Loyalty.currency = currency;
   Loyalty.readCustomer = readCustomer;
   Loyalty.entriesPath = entriesPath;
 }(window.Loyalty = window.Loyalty || {}));

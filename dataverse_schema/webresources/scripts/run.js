@@ -78,7 +78,7 @@
     const shown = COUNTERS.filter(function (column) { return typeof row[column] === "number" && (row[column] || column === "loy_done"); });
     return el("dl", { "class": "tiles" }, shown.map(function (column) {
       return el("div", { "class": column === "loy_failed" ? "bad" : null }, [
-        el("dt", { text: texts.say("run." + column, {}) }),
+        el("dt", { text: (row.loy_dryrun && texts.find("run.dry." + column, "")) || texts.say("run." + column, {}) }),
         el("dd", { "class": "counter", text: format.points(row[column]) })
       ]);
     }));
@@ -103,15 +103,22 @@
     return el("figure", {}, [picture, el("figcaption", { "class": "hint", text: words })]);
   }
 
-  // JSON of {"what|tier|month": count} as a table.
+  // What the run means for the points outstanding: before and after of those it visited, or all of them if it counts them.
+  function outstanding(row, worth, texts, format) {
+    const counted = Loyalty.outstanding.pointsOf(row, "outstanding");
+    const before = Loyalty.outstanding.pointsOf(row, "before");
+    const after = Loyalty.outstanding.pointsOf(row, "after");
+    if (!counted && !before && !after) { return null; }
+    const caption = counted ? "outstanding.title" : row.loy_dryrun ? "outstanding.ofDryRun" : "outstanding.ofRun";
+    return Loyalty.outstanding.view(counted ? null : before || {}, counted || after, worth, texts.say(caption, {}), texts, format);
+  }
+
+  // The other figures as a table.
   function figures(row, texts, format) {
-    let kept = {};
-    try {
-      kept = JSON.parse(row.loy_figures || "{}") || {};
-    } catch (error) {
-      kept = {};
-    }
-    const lines = Object.keys(kept).filter(function (key) { return Number.isFinite(kept[key]); }).sort().map(function (key) {
+    const kept = Loyalty.outstanding.figures(row);
+    const lines = Object.keys(kept).filter(function (key) {
+      return Number.isFinite(kept[key]) && ["before", "after", "outstanding"].indexOf(key.split("|")[0]) < 0;
+    }).sort().map(function (key) {
       const part = key.split("|");
       const month = /^\d{4}-\d\d/.test(part[2] || "") ? format.month(part[2]) : part[2] || "-";
       return [texts.find("run.figure." + part[0], part[0]), part[1] || "-", month, format.points(kept[key])];
@@ -122,8 +129,8 @@
     ]) : null;
   }
 
-  // Everything about a run but its buttons. `history` may be null: then there is no chart.
-  function view(row, history, now, texts, format) {
+  // Everything about a run but its buttons. `history` may be null: then there is neither chart nor figures. `worth`: of a point, or null.
+  function view(row, history, now, texts, format, worth) {
     const silent = row.loy_status === STATUS.RUNNING && row.loy_seenon && now - new Date(row.loy_seenon) > SILENT;
     return [
       row.loy_dryrun ? el("p", { "class": "hint", text: texts.say("run.dry", {}) }) : null,
@@ -137,6 +144,7 @@
       ].concat(pace(row, history && history.rate(), now, texts, format))),
       tiles(row, texts, format),
       history ? chart(history.samples(), texts, format) : null,
+      history ? outstanding(row, worth, texts, format) : null,
       history ? figures(row, texts, format) : null
     ];
   }
