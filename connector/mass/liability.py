@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import date, datetime
 from uuid import uuid4
 
-from connector.dataverse import DataverseClient, Transient
+from connector.dataverse import Conflict, DataverseClient, Transient
 from connector.dataverse.odata import guid
 from connector.mass import selection
 from connector.mass.book import Book, Lost, Part
@@ -58,7 +58,7 @@ def count(
     book = Book(client, run_id, clock, _LEASE)
     try:
         return _counted(client, book, lanes, page, progress, stop)
-    except Transient:
+    except (Transient, Conflict):
         raise
     except Exception as fault:
         book.fail(str(fault) if isinstance(fault, BadOrder) else f"{type(fault).__name__}: {fault}")
@@ -81,16 +81,16 @@ def _counted(
         book.plan(selection.parts(client, everybody, page))
 
     def read(part: Part) -> None:
+        where = f"loy_partition ge {part.low} and loy_partition lt {part.high}"
         figures: Figures = Counter()
         customers = 0
-        where = f"loy_partition ge {part.low} and loy_partition lt {part.high}"
-        for rows in client.pages(f"{_MEMBERSHIPS}&$filter={where}", max_page_size=page):
-            if stop():
-                book.leave(part, Totals(), Counter(), finished=False)
-                return
-            _add(rows, figures)
-            customers += len(rows)
-        with suppress(Lost):  # whoever has taken it over counts it
+        with suppress(Lost):  # whoever has taken the part over counts it
+            for rows in client.pages(f"{_MEMBERSHIPS}&$filter={where}", max_page_size=page):
+                if stop():
+                    book.leave(part, Totals(), Counter(), finished=False)
+                    return
+                _add(rows, figures)
+                customers += len(rows)
             progress(book.leave(part, Totals(done=customers), figures, finished=True))
 
     owner = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
