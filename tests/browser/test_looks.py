@@ -150,7 +150,7 @@ def test_the_log_in_german(desk: Desks, shop: Shop) -> None:
     fits(page)
 
 
-TIERS = {"BASIC": 57_565_132, "GOLD": 41_200_300, "SILVER": 20_118_040}
+TIERS = {"BASIC": 57_565_132, "GOLD": 41_200_300}
 BEFORE = {
     (tier, month): points * (20 - place) // 20
     for tier, points in TIERS.items()
@@ -243,7 +243,8 @@ def test_points_outstanding(desk: Desks, shop: Shop, customer: str, pictures: Pa
     )
     accessible(page)
     fits(page)
-    page.screenshot(path=pictures / f"points-outstanding-{culture[:2]}.png", full_page=True)
+    if culture == "en-US":
+        page.screenshot(path=pictures / "points-outstanding.png", full_page=True)
 
 
 def test_the_shell(desk: Desks, shop: Shop, customer: str, pictures: Path) -> None:
