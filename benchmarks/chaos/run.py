@@ -27,14 +27,10 @@ from connector.dataverse import Transient
 _START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 _NIGHT = timedelta(hours=1, minutes=29)
 _EVERY = 10.0  # seconds between two lines of progress
-_WEATHERS = (
-    1001  # from one day's faults to the next one's: seeds below it have days of their own, and some without faults
-)
+_WEATHERS = 1001  # from the seed of one day's faults to the next one's; every twentieth has none
 _LARGE = 60  # invoices of a customer who leaves at the end of a day of a long run
-_NIGHTS = (
-    0.9  # of a long run that have timers; and its steps from one day to the next: change tracking remembers a week
-)
-_LEAPS = (1, 1, 1, 1, 1, 2, 2, 3, 9, 35)
+_LEAPS = (1, 1, 1, 1, 1, 2, 2, 3, 9, 35)  # days from one day of a long run to the next
+_REMEMBERED = timedelta(days=7)  # by change tracking: later a sweep looks at every row
 _SETTLED_BY = timedelta(hours=6)  # of the night after the faults: the sweep's last quarter of an hour is 05:45
 
 
@@ -139,25 +135,26 @@ def told(seed: int, size: Size, bug: str = "") -> tuple[Outcome, list[str]]:
 
 
 def _follow(office: Office, outcome: Outcome) -> None:
-    """A line of progress every ten seconds of the clock on the wall."""
+    """A line of progress every ten seconds of the clock on the wall; rates are by the time of the processor."""
     began = told = time.monotonic()
+    work = worked = time.process_time()
     before = 0
 
     def tell() -> None:
-        nonlocal told, before
+        nonlocal told, worked, before
         office.world.after(5, tell)
         if (now := time.monotonic()) - told < _EVERY:
             return
-        done = office.counts["deliveries"]
+        done, used = office.counts["deliveries"], time.process_time()
         kills = office.counts["functions killed"] + office.counts["broker_killed_every"]
         print(
             f"{now - began:6.0f} s, {office.world.now():%Y-%m-%d %H:%M}: {outcome.acts:,} acts, {done:,} changes,"
-            f" {office.entries:,} entries, {kills:,} kills, {office.crowd} waiting; {(done - before) / (now - told):,.0f}/s,"
-            f" {done / (now - began):,.0f}/s so far, on {', '.join(office.faults.on) or 'nothing'}",
+            f" {office.entries:,} entries, {kills:,} kills, {office.crowd} waiting;"
+            f" {(done - before) / (used - worked):,.0f}/s, {done / (used - work):,.0f}/s so far, {len(office.faults.on)} faults",
             file=sys.stderr,
             flush=True,
         )
-        told, before = now, done
+        told, worked, before = now, used, done
 
     tell()
 
@@ -194,12 +191,21 @@ def _night(office: Office, size: Size, chance: random.Random) -> None:
     """A while of nothing, then perhaps a night of timers, then some days or weeks later."""
     world = office.world
     world.run(world.now() + timedelta(minutes=chance.uniform(0, 12)))
-    if chance.random() < (_NIGHTS if size.changes else 0.4):
-        midnight = world.now().replace(hour=0, minute=0, second=0) + timedelta(days=1)
-        world.leap(midnight + _NIGHT)
-        world.run(world.now() + timedelta(minutes=35))
+    if size.changes or chance.random() < 0.4:
+        _timers(world)
     midnight = world.now().replace(hour=0, minute=0, second=0)
-    world.leap(midnight + timedelta(days=chance.choice(_LEAPS if size.changes else (1, 2, 9, 35)), hours=8))
+    morning = midnight + timedelta(days=chance.choice(_LEAPS if size.changes else (1, 2, 9, 35)), hours=8)
+    while size.changes and morning - world.now() > _REMEMBERED:
+        world.leap(world.now() + _REMEMBERED - timedelta(days=2))
+        _timers(world)
+    world.leap(morning)
+
+
+def _timers(world: World) -> None:
+    """The next night's."""
+    midnight = world.now().replace(hour=0, minute=0, second=0) + timedelta(days=1)
+    world.leap(midnight + _NIGHT)
+    world.run(world.now() + timedelta(minutes=35))
 
 
 def _settle(office: Office) -> float:

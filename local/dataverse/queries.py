@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote, unquote_plus
 from xml.sax.saxutils import quoteattr
@@ -107,13 +107,14 @@ class Plan:
 @dataclass(slots=True)
 class Narrow:
     """An indexed date that the filter bounds. SQLite keeps no histogram, so whether its index is the better way is found by
-    counting, up to a limit, what it would give."""
+    counting, up to a limit, what it would give, and what the lookups that the filter asks for (`others`) would."""
 
     index: str
     count: str  # SQL
     size: str  # SQL: about how many rows the table has
     parameters: Parameters
     ordered: bool  # the index gives the wanted order too
+    others: tuple[tuple[str, Parameters], ...] = ()  # SQL of counts as above
 
     def helps(self, run: Run, inputs: Inputs, page: int) -> bool:
         """To sort all n rows found costs n; to meet a page of them walking N rows in the wanted order, page * N / n."""
@@ -121,6 +122,8 @@ class Narrow:
             return True
         rows = run.connection.execute(self.size).fetchone()[0] or 0
         few = min(_FEW, math.isqrt(page * rows))
+        for count, parameters in self.others:
+            few = min(few, run.connection.execute(count, [*parameters.values(inputs), few]).fetchone()[0])
         found: int = run.connection.execute(self.count, [*self.parameters.values(inputs), few + 1]).fetchone()[0]
         return found <= few
 
@@ -368,7 +371,10 @@ def _narrow(scope: Scope, node: Node | None, terms: list[tuple[str, Column, bool
     """The first indexed date of this table that the filter bounds for every row of the answer."""
     table = scope.table
     bounds: dict[str, list[Node]] = {}
-    for part in node.parts if isinstance(node, Logic) and node.op == "and" else (node,):
+    if node is None:
+        return None
+    together = node.parts if isinstance(node, Logic) and node.op == "and" else (node,)
+    for part in together:
         if isinstance(part, Compare) and isinstance(part.left, Literal) != isinstance(part.right, Literal):
             path, value = (part.left, part.right) if isinstance(part.left, Path) else (part.right, part.left)
             bounded = part.op != "ne" and isinstance(value, Literal) and value.kind != "null"
@@ -382,15 +388,32 @@ def _narrow(scope: Scope, node: Node | None, terms: list[tuple[str, Column, bool
     if not bounds:
         return None
     name, parts = next(iter(bounds.items()))
-    parameters = Parameters()
-    among = Scope(scope.schema, table, "t0", parameters)
-    where = " AND ".join(among.where(part) for part in parts)
-    rows = f"SELECT 1 FROM {quoted(table.name)} t0 WHERE {where} LIMIT ?{len(parameters.binds) + 1}"
+    count, parameters = _counted(scope, parts)
     column = table.columns[name]
+    ordered = terms[0][0] == Scope(scope.schema, table, "t0", Parameters()).sql(column)
     return Narrow(
-        quoted(index_name(table, column)), f"SELECT count(*) FROM ({rows})",
-        f"SELECT max(rowid) FROM {quoted(table.name)}", parameters, terms[0][0] == among.sql(column),
+        quoted(index_name(table, column)), count, f"SELECT max(rowid) FROM {quoted(table.name)}", parameters, ordered,
+        tuple(_counted(scope, [part]) for part in together if _is_lookup(scope, part)),
     )  # fmt: skip
+
+
+def _counted(scope: Scope, parts: Sequence[Node]) -> tuple[str, Parameters]:
+    """SQL that counts the rows that meet all parts, up to a limit, its last parameter."""
+    parameters = Parameters()
+    among = Scope(scope.schema, scope.table, "t0", parameters)
+    where = " AND ".join(among.where(part) for part in parts)
+    rows = f"SELECT 1 FROM {quoted(scope.table.name)} t0 WHERE {where} LIMIT ?{len(parameters.binds) + 1}"
+    return f"SELECT count(*) FROM ({rows})", parameters
+
+
+def _is_lookup(scope: Scope, part: Node) -> bool:
+    """Whether this asks for the rows of one row of another table."""
+    if not isinstance(part, Compare) or part.op != "eq":
+        return False
+    paths = [side for side in (part.left, part.right) if isinstance(side, Path)]
+    if len(paths) != 1 or len(paths[0].names) != 1:
+        return False
+    return scope.resolve(paths[0])[1].type in LOOKUPS
 
 
 def _number(text: str | None, name: str) -> int | None:
