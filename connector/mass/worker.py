@@ -273,13 +273,15 @@ class _Crew:
         for rows in selection.pages(self.client, self.order, part, self.page):
             within = [row for row in rows if selection.place(row) <= part.begun]
             more, moved, applied = self._page(within, applier)
-            totals, figures = totals + more, figures + moved
+            totals += more
+            figures.update(moved)
             finished.written += applied.written
             if len(within) < len(rows):
                 break
         more, moved = self._recovered(part, applier, finished.written)
         part.done = part.begun
-        return totals + more, figures + moved
+        figures.update(moved)
+        return totals + more, figures
 
     def _recovered(self, part: Part, applier: Applier, counted: Sequence[Member]) -> tuple[Totals, Figures]:
         """What this run has written of a part without counting it. Its copies are written again: they may be missing or stale."""
@@ -301,7 +303,8 @@ class _Crew:
             more, moved = self._count(members, applied)
             more.done -= sum(member.id in done for member in members)
             more.notices = self._announce(members)
-            totals, figures = totals + more, figures + moved
+            totals += more
+            figures.update(moved)
         return totals, figures
 
 
