@@ -58,19 +58,23 @@ def install(secrets: Iterable[str] = (), *, as_json: bool = False) -> None:
     def factory(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = _plain_factory(*args, **kwargs)
         message = _one_line(redact(_message(record)[:_LONGEST], known))
+        trace = ""
         if record.exc_info and record.exc_info[0]:
-            # A formatter takes this text instead of formatting the exception itself.
             text = "".join(traceback.format_exception(*record.exc_info))
-            record.exc_text = redact(text[-_LONGEST:], known).rstrip()
+            trace = redact(text[-_LONGEST:], known).rstrip()
+            # An exporter of telemetry would quote the exception itself, and not our text of it.
+            record.exc_info = None
         fields = _about.get() or {}
         if as_json:
             line = {"level": record.levelname, "logger": record.name, "message": message, **fields}
-            if record.exc_text:
-                line["exception"] = record.exc_text
-                record.exc_info, record.exc_text = None, None
+            if trace:
+                line["exception"] = trace
             message = json.dumps(line, ensure_ascii=True)
-        elif fields:
-            message = f"[{' '.join(f'{name}={value}' for name, value in fields.items())}] {message}"
+        else:
+            if fields:
+                message = f"[{' '.join(f'{name}={value}' for name, value in fields.items())}] {message}"
+            if trace:
+                message = f"{message}\n{trace}"
         record.msg, record.args = message, ()
         return record
 

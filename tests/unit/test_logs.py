@@ -94,6 +94,20 @@ def test_json_lines(lines: pytest.LogCaptureFixture) -> None:
     assert len(lines.text.splitlines()) == 1
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_no_handler_is_given_the_exception_itself(lines: pytest.LogCaptureFixture, as_json: bool) -> None:
+    """Exporters of telemetry quote it without asking a formatter."""
+    logs.install([SECRET], as_json=as_json)
+    try:
+        raise ValueError(SECRET)
+    except ValueError:
+        logging.getLogger("loyalty").exception("it failed")
+    (record,) = lines.records
+    assert (record.exc_info, record.exc_text) == (None, None)
+    assert "ValueError: [hidden]" in record.getMessage()
+    assert lines.text.count("Traceback") == 1
+
+
 def test_a_line_whose_arguments_do_not_fit_is_kept(lines: pytest.LogCaptureFixture) -> None:
     logs.install()
     logging.getLogger("loyalty").info("%s and %s", "one")
