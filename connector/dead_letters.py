@@ -3,18 +3,25 @@
 A dead letter of ours is a message whose every delivery failed: Dataverse was away for longer than deliveries last, or our
 code has a fault. The first is over by itself; the second is not, so after some rounds the message becomes a parked row of the
 integration log, with a reason, that a person can resume.
+
+Both queues' dead letters are sent as one sequence, by the time at which each first came. They are looked at and sent first and
+completed then: a crash between sends some of them twice, which does no harm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from connector.bus import Change, ChangeError
 from connector.bus.change import ROUND
-from connector.dataverse import DataverseClient, Transient, Upsert
+from connector.bus.sender import change_message
+from connector.dataverse import DataverseClient, Transient, Unauthorized, Upsert
 from connector.dataverse.context import ContextError
 from connector.listening import Listener
 from connector.logs import redact
@@ -23,15 +30,19 @@ from connector.loyalty.ledger import State
 from connector.loyalty.sentences import say
 from connector.rows.log import dead_letter_write, log_write, report_write, unreadable_write
 from connector.settings import Settings
-from connector.watch import dead_letters
+from connector.tracing import carrier
+from connector.watch import dead_letters, peeked
 
 if TYPE_CHECKING:
     from azure.servicebus import ServiceBusClient, ServiceBusMessage, ServiceBusReceivedMessage
+
+_log = logging.getLogger("loyalty.dead_letters")
 
 ROUNDS = 3
 _SENT_ON = "LoyaltySentOn"
 _OF_THE_SERVICE = ("DeadLetterReason", "DeadLetterErrorDescription")
 _AT_ONCE = 50
+_EPOCH = datetime.min.replace(tzinfo=UTC)
 _PATIENCE = 10.0  # seconds for a message that is there to arrive; opening the link counts
 
 
@@ -78,8 +89,7 @@ class DeadLetters:
         self._bus = bus
         self._listener = listener
         self._client = client
-        self._queues = (settings.events_queue, settings.changes_queue)
-        self._events_queue = settings.events_queue
+        self._queues = self._events_queue, self._changes_queue = settings.events_queue, settings.changes_queue
         self._clock = clock
 
     def waiting(self) -> Iterator[DeadLetter]:
@@ -104,58 +114,70 @@ class DeadLetters:
             done.answers = False
             return done
         started = self._clock()
-        for queue in self._queues:
-            self._empty(queue, started, done)
+        stamp = started.isoformat()
+        with ExitStack() as links:
+            queues = {queue: _Queue(queue, self._bus, links) for queue in self._queues}
+            while letters := _letters(queues, stamp):
+                sent: dict[str, set[int | None]] = defaultdict(set)
+                try:
+                    for queue, message in letters:
+                        self._send_again(queues, queue, message, stamp, done)
+                        sent[queue].add(message.sequence_number)
+                finally:
+                    completed = [queues[queue].complete(numbers) for queue, numbers in sent.items()]
+                if not all(completed):
+                    break
         if done.sent or done.parked:
             self._client.commit([report_write("dead letters", str(done), did_something=True, now=started)])
         return done
 
-    def _empty(self, queue: str, started: datetime, done: Round) -> None:
-        from azure.servicebus import ServiceBusSubQueue
+    def _send_again(
+        self, queues: Mapping[str, _Queue], queue: str, message: ServiceBusReceivedMessage, stamp: str, done: Round
+    ) -> None:
+        number = int(_properties(message).get(ROUND, 0)) + 1
+        changes, fault = self._changes(queue, message)
+        rows = self._log_rows(queue, message, changes, fault, number if number <= ROUNDS else None)
+        if rows:
+            # First: whatever becomes of it afterwards is newer than this.
+            self._client.commit(rows)
+        if number > ROUNDS:
+            done.parked += 1
+            return
+        again: dict[str | bytes, Any] = {ROUND: number, _SENT_ON: stamp}
+        if queue == self._events_queue and changes:
+            # Past its own queue, where it would be overtaken by changes that are younger.
+            properties = {**carrier(), **again}
+            queues[self._changes_queue].sender.send_messages([change_message(one, properties) for one in changes])
+        else:
+            queues[queue].sender.send_messages(_copy(message, again))
+        done.sent += 1
+        done.by_queue[queue] = done.by_queue.get(queue, 0) + 1
 
-        stamp = started.isoformat()
-        with (
-            self._bus.get_queue_receiver(queue, sub_queue=ServiceBusSubQueue.DEAD_LETTER) as receiver,
-            self._bus.get_queue_sender(queue) as sender,
-        ):
-            # Looking is answered at once; receiving from an empty queue would wait.
-            while receiver.peek_messages(1, sequence_number=1):
-                messages = receiver.receive_messages(_AT_ONCE, max_wait_time=_PATIENCE)
-                fresh = [message for message in messages if _properties(message).get(_SENT_ON) != stamp]
-                for message in fresh:
-                    number = int(_properties(message).get(ROUND, 0)) + 1
-                    if number > ROUNDS:
-                        self._client.commit(self._log_rows(queue, message, None))
-                        done.parked += 1
-                    else:
-                        # First: whatever becomes of it afterwards is newer than this.
-                        if rows := self._log_rows(queue, message, number):
-                            self._client.commit(rows)
-                        sender.send_messages(_again(message, number, stamp))
-                        done.sent += 1
-                        done.by_queue[queue] = done.by_queue.get(queue, 0) + 1
-                    receiver.complete_message(message)
-                returned = [message for message in messages if message not in fresh]
-                for message in returned:
-                    receiver.abandon_message(message)
-                if returned or not messages:
-                    # What we sent is here again already, or somebody else holds the rest: that is for the next round.
-                    return
-
-    def _log_rows(self, queue: str, message: ServiceBusReceivedMessage, number: int | None) -> list[Upsert]:
-        """Log rows that can be resumed: one for each change that the message leads to. `number` None: this was the last round."""
-        now, body = self._clock(), _body(message)
+    def _changes(self, queue: str, message: ServiceBusReceivedMessage) -> tuple[list[Change], str]:
+        """What a message leads to; or why it cannot be read, be it our fault."""
         try:
-            if queue == self._events_queue:
-                trimmed = str(_properties(message).get("MessageMaxSizeExceeded", "")).lower() == "true"
-                changes = self._listener.read(body, trimmed=trimmed)
-            else:
-                changes = [Change.parse(body)]
-            changes = [change for change in changes if not change.check]
+            if queue != self._events_queue:
+                return [Change.parse(_body(message))], ""
+            trimmed = str(_properties(message).get("MessageMaxSizeExceeded", "")).lower() == "true"
+            return self._listener.read(_body(message), trimmed=trimmed), ""
+        except (Transient, Unauthorized):
+            raise
         except (ChangeError, ContextError) as error:
-            return [unreadable_write(body.decode("utf-8", "replace"), queue=queue, error=str(error), now=now)]
+            return [], str(error)
+        except Exception as error:
+            _log.exception("a dead letter cannot be looked at")
+            return [], f"message: {type(error).__name__}"
+
+    def _log_rows(
+        self, queue: str, message: ServiceBusReceivedMessage, changes: list[Change], fault: str, number: int | None
+    ) -> list[Upsert]:
+        """Log rows that can be resumed: one for each change that the message leads to. `number` None: this was the last round."""
+        now = self._clock()
+        if fault:
+            return [unreadable_write(_body(message).decode("utf-8", "replace"), queue=queue, error=fault, now=now)]
         why = redact(f"{message.dead_letter_reason}: {message.dead_letter_error_description}")[:1000]
         deliveries = message.delivery_count or 0
+        changes = [change for change in changes if not change.check]
         if number is not None:
             sentence = say("message.dead_lettered", queue=queue, round=number, rounds=ROUNDS, why=why)
             decision = parked(State(), sentence, reason="dead_letter", field="", next_step=say("next.wait"))
@@ -165,7 +187,40 @@ class DeadLetters:
         return [log_write(change, decision, attempt=deliveries, duration=0.0, now=now) for change in changes]
 
 
-def _again(message: ServiceBusReceivedMessage, number: int, stamp: str) -> ServiceBusMessage:
+class _Queue:
+    """The links of a queue: to send to it, and to complete its dead letters."""
+
+    def __init__(self, name: str, bus: ServiceBusClient, links: ExitStack) -> None:
+        from azure.servicebus import ServiceBusSubQueue
+
+        self.sender = links.enter_context(bus.get_queue_sender(name))
+        self.dead = links.enter_context(bus.get_queue_receiver(name, sub_queue=ServiceBusSubQueue.DEAD_LETTER))
+
+    def complete(self, numbers: Collection[int | None]) -> bool:
+        """Complete dead letters by sequence number; false when somebody else holds some of them."""
+        left = set(numbers)
+        while left:
+            messages = self.dead.receive_messages(min(_AT_ONCE, len(left)), max_wait_time=_PATIENCE)
+            ours = [message for message in messages if message.sequence_number in left]
+            for message in messages:
+                if message in ours:
+                    self.dead.complete_message(message)
+                else:
+                    self.dead.abandon_message(message)
+            if not ours:
+                return False
+            left -= {message.sequence_number for message in ours}
+        return True
+
+
+def _letters(queues: Mapping[str, _Queue], stamp: str) -> list[tuple[str, ServiceBusReceivedMessage]]:
+    """The first thousand of each queue without those sent in this round, all in the order in which they were enqueued."""
+    found = [(name, message) for name, queue in queues.items() for message in peeked(queue.dead)]
+    fresh = [(name, message) for name, message in found if _properties(message).get(_SENT_ON) != stamp]
+    return sorted(fresh, key=lambda letter: letter[1].enqueued_time_utc or _EPOCH)
+
+
+def _copy(message: ServiceBusReceivedMessage, more: Mapping[str | bytes, Any]) -> ServiceBusMessage:
     from azure.servicebus import ServiceBusMessage
 
     kept: dict[str | bytes, Any] = {
@@ -178,7 +233,7 @@ def _again(message: ServiceBusReceivedMessage, number: int, stamp: str) -> Servi
         correlation_id=message.correlation_id,
         subject=message.subject,
         content_type=message.content_type,
-        application_properties={**kept, ROUND: number, _SENT_ON: stamp},
+        application_properties={**kept, **more},
     )
 
 

@@ -16,7 +16,7 @@ from connector.rows.choices import OUTCOME, NoticeStatus
 from connector.settings import Settings
 
 if TYPE_CHECKING:
-    from azure.servicebus import ServiceBusClient, ServiceBusReceivedMessage
+    from azure.servicebus import ServiceBusClient, ServiceBusReceivedMessage, ServiceBusReceiver
 
 _MOST = 1000  # dead letters counted in each queue
 
@@ -124,11 +124,16 @@ def dead_letters(bus: "ServiceBusClient", queue: str) -> Iterator["ServiceBusRec
     from azure.servicebus import ServiceBusSubQueue
 
     with bus.get_queue_receiver(queue, sub_queue=ServiceBusSubQueue.DEAD_LETTER) as receiver:
-        seen, after = 0, 0
-        while seen < _MOST:
-            messages = receiver.peek_messages(min(100, _MOST - seen), sequence_number=after)
-            if not messages:
-                return
-            yield from messages
-            seen += len(messages)
-            after = (messages[-1].sequence_number or 0) + 1
+        yield from peeked(receiver)
+
+
+def peeked(receiver: "ServiceBusReceiver") -> Iterator["ServiceBusReceivedMessage"]:
+    """The first thousand messages of a link."""
+    seen, after = 0, 0
+    while seen < _MOST:
+        messages = receiver.peek_messages(min(100, _MOST - seen), sequence_number=after)
+        if not messages:
+            return
+        yield from messages
+        seen += len(messages)
+        after = (messages[-1].sequence_number or 0) + 1

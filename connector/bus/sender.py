@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from connector.bus.change import Change
 from connector.tracing import carrier
@@ -70,6 +70,21 @@ class QueueSender:
                 self._sender = None
 
 
+def change_message(change: Change, properties: Mapping[str | bytes, Any]) -> ServiceBusMessage:
+    """A change as a message, in the session of its customer."""
+    from azure.servicebus import ServiceBusMessage  # heavy: paid when the first message is sent
+
+    return ServiceBusMessage(
+        change.model_dump_json(exclude_defaults=True),
+        session_id=change.session,
+        message_id=change.id,
+        correlation_id=change.correlation_id or None,
+        subject=change.subject,
+        content_type="application/json",
+        application_properties=dict(properties) or None,
+    )
+
+
 class ChangeSender:
     """Sends changes, each into the session of its customer."""
 
@@ -77,23 +92,8 @@ class ChangeSender:
         self._queue = QueueSender(client, queue)
 
     def send(self, changes: Sequence[Change]) -> None:
-        from azure.servicebus import ServiceBusMessage  # heavy: paid when the first message is sent
-
         properties = carrier()
-        self._queue.send(
-            [
-                ServiceBusMessage(
-                    change.model_dump_json(exclude_defaults=True),
-                    session_id=change.session,
-                    message_id=change.id,
-                    correlation_id=change.correlation_id or None,
-                    subject=change.subject,
-                    content_type="application/json",
-                    application_properties=dict(properties) or None,
-                )
-                for change in changes
-            ]
-        )
+        self._queue.send([change_message(change, properties) for change in changes])
 
     def close(self) -> None:
         self._queue.close()

@@ -7,16 +7,18 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from azure.servicebus import NEXT_AVAILABLE_SESSION, ServiceBusClient, ServiceBusMessage
+from azure.servicebus import NEXT_AVAILABLE_SESSION, ServiceBusClient, ServiceBusMessage, ServiceBusReceivedMessage
 
 from connector import dead_letters
 from connector.bus import Change, ChangeSender, Subject
-from connector.dataverse import Transient, Update
+from connector.dataverse import Delete, Transient, Update
 from connector.dead_letters import DeadLetters
 from connector.identity import Customer
 from connector.loyalty.decisions import Outcome
 from connector.rows.choices import DEAD_LETTERED, OUTCOME
+from connector.rows.log import log_path
 from connector.watch import Watch
+from connector.watch import dead_letters as watched
 from local.servicebus.broker import Broker
 from tests.console import Console, settings
 from tests.integration.test_audit import customer_with_points
@@ -96,6 +98,89 @@ def test_they_are_sent_again_in_the_order_of_each_customer(
     assert row["loy_name"] == f"Dead letters: 6 sent again (6 from {CHANGES})."
 
 
+def test_a_dead_event_and_dead_changes_of_a_customer_go_in_the_order_in_which_they_came(
+    bus: ServiceBusClient, office: Office, round_of: Callable[[], dead_letters.Round]
+) -> None:
+    customer, invoice = customer_with_invoice(office, "10")
+    (event,) = (event for event in office.events() if invoice.encode() in event)
+    before, after = change(customer, 1), change(customer, 2)
+    ChangeSender(bus, CHANGES).send([before])
+    with bus.get_queue_sender(EVENTS) as sender:
+        sender.send_messages(ServiceBusMessage(event))
+    ChangeSender(bus, CHANGES).send([after])
+    # The younger change was buried first.
+    with bus.get_queue_receiver(CHANGES, session_id=str(customer)) as receiver:
+        messages = list[ServiceBusReceivedMessage]()
+        while len(messages) < 2:
+            messages += receiver.receive_messages(2 - len(messages), max_wait_time=PATIENCE)
+        for message in reversed(messages):
+            receiver.dead_letter_message(message, "MaxDeliveryCountExceeded", "it failed")
+    fail(bus, EVENTS, 1)
+    done = round_of()
+    assert (done.sent, done.by_queue) == (3, {EVENTS: 1, CHANGES: 2})
+    with bus.get_queue_receiver(CHANGES, session_id=str(customer)) as receiver:
+        back = list[ServiceBusReceivedMessage]()
+        while len(back) < 3:
+            back += receiver.receive_messages(3 - len(back), max_wait_time=PATIENCE)
+    assert [Change.parse(str(message)).row for message in back] == [before.row, invoice, after.row]
+    properties: list[Any] = [message.application_properties for message in back]
+    assert {found[b"LoyaltyRound"] for found in properties} == {1}
+    assert not list(watched(bus, EVENTS)) + list(watched(bus, CHANGES))
+
+
+def test_a_round_that_breaks_off_is_taken_up_by_the_next(
+    bus: ServiceBusClient,
+    office: Office,
+    round_of: Callable[[], dead_letters.Round],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    customer = Customer("account", str(uuid4()))
+    sent = [change(customer, number) for number in range(3)]
+    ChangeSender(bus, CHANGES).send(sent)
+    fail(bus, CHANGES, 3)
+    commit, calls = office.client.commit, []
+
+    def breaks_off(writes: Any, **options: Any) -> Any:
+        calls.append(writes)
+        if len(calls) == 2:
+            raise Transient("no answer", status=503)
+        return commit(writes, **options)
+
+    monkeypatch.setattr(office.client, "commit", breaks_off)
+    with pytest.raises(Transient):
+        round_of()
+    assert [Change.parse(str(message)) for message in watched(bus, CHANGES)] == sent[1:]
+    assert round_of().sent == 2
+    with bus.get_queue_receiver(CHANGES, session_id=str(customer)) as receiver:
+        back: list[Change] = []
+        while len(back) < 3:
+            back += [Change.parse(str(m)) for m in receiver.receive_messages(3 - len(back), max_wait_time=PATIENCE)]
+    assert back == sent
+
+
+def test_what_cannot_even_be_looked_at_ends_in_the_log_and_holds_nobody_up(
+    bus: ServiceBusClient,
+    office: Office,
+    round_of: Callable[[], dead_letters.Round],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dead_letters, "ROUNDS", 0)
+    monkeypatch.setattr(office.listener, "read", lambda *_, **__: {}["a fault of ours"])
+    with bus.get_queue_sender(EVENTS) as sender:
+        sender.send_messages(ServiceBusMessage(b"a fault"))
+    behind = change(Customer("account", NOBODY), 1)
+    ChangeSender(bus, CHANGES).send([behind])
+    fail(bus, EVENTS, 1)
+    fail(bus, CHANGES, 1)
+    assert round_of().parked == 2
+    (row,) = office.client.get(
+        "loy_integrationlogs?$filter=loy_reasonclass eq 'unreadable' and loy_change eq 'a fault'"
+    )
+    assert "KeyError" in row["loy_message"]
+    rows = [f"loy_integrationlogs({row['loy_integrationlogid']})", log_path(behind.id)]
+    office.client.commit([Delete(path) for path in rows])
+
+
 def test_what_fails_again_and_again_is_parked_and_can_be_resumed(
     bus: ServiceBusClient,
     office: Office,
@@ -115,7 +200,8 @@ def test_what_fails_again_and_again_is_parked_and_can_be_resumed(
     waiting = log_of(office, invoice)
     assert {(row["loy_outcome"], row["loy_reasonclass"]) for row in waiting} == {(DEAD_LETTERED, "dead_letter")}
     assert all(row["loy_change"] and row["loy_said"] for row in waiting)
-    together(lambda: fail(bus, CHANGES, 1), lambda: fail(bus, EVENTS, 2))
+    # The change that the event led to is behind the other by now.
+    together(lambda: fail(bus, CHANGES, 2), lambda: fail(bus, EVENTS, 1))
     assert (done := round_of()).parked == 3, done
     assert "3 failed" in str(done)
 
