@@ -395,6 +395,8 @@ class Company:
         invoice.versions.append(Version(self._now(), customer, status, lines, discount))
         self._shelves.put(invoice)
         total = sum((line.quantity * line.price - line.discount for line in lines), -discount)
+        if total < 0:  # fewer things than the discount was for: parked while it is so, if somebody looks then
+            self.book.repaired.add(invoice.id)
         self.book.note(
             self._now(), str(customer), f"invoice {invoice.id[:8]} of {invoice.dated:%Y-%m-%d}: {status} {total}"
         )
