@@ -164,7 +164,7 @@ def _work(site: Site, size: Live, branches: list[Company], tills: Tills, seed: i
         crowd = sum(count for name, count in waiting.items() if not name.endswith("dead"))
         (room.clear if crowd > size.crowd else room.set)()
         elapsed = time.monotonic() - began
-        site.weather(swarm(seed + 1000 * int(elapsed // _WEATHER), REAL))
+        site.weather(swarm(seed + 1001 * int(elapsed // _WEATHER), REAL))
         if elapsed > size.minutes * 60 or 0 < size.changes <= site.changes:
             over.set()
         if time.monotonic() - told >= _EVERY:
