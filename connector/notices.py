@@ -19,8 +19,12 @@ def notice(
     tier: str | None,
     occurred_on: str,
     balance: int,
+    template: str = "",
 ) -> "ServiceBusMessage":
-    """The message about one entry. Its id is the entry's: the queue's duplicate detection or the receiver knows a repetition."""
+    """The message about one entry. Its id is the entry's: the queue's duplicate detection or the receiver knows a repetition.
+
+    `template` names how whoever writes to the customer should put it; without one they choose by kind.
+    """
     from azure.servicebus import ServiceBusMessage  # heavy: paid when the first message is sent
 
     body = {
@@ -33,4 +37,6 @@ def notice(
         "occurred_on": occurred_on,
         "balance": balance,
     }
+    if template:
+        body["template"] = template
     return ServiceBusMessage(json.dumps(body), message_id=entry_id, content_type="application/json")

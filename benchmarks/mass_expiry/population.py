@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date
 from itertools import batched
@@ -117,17 +118,33 @@ def _fill(home: Path, plan: Plan, say: Callable[[str], None], processes: int) ->
         caller = env.caller(user.fetchone()[0])
         due = entries = done = 0
         begun = time.monotonic()
-        for some in batched(_people(plan, program, processes), _IN_ONE, strict=False):
-            _write(env, caller, some)
-            due += sum(person.due for person in some)
-            entries += sum(len(person.entries) for person in some)
-            done += len(some)
-            if done % 100_000 == 0:
-                say(f"  {done:,} customers, {done / (time.monotonic() - begun):,.0f}/s")
+        with _indexed_at_the_end(env):
+            for some in batched(_people(plan, program, processes), _IN_ONE, strict=False):
+                _write(env, caller, some)
+                due += sum(person.due for person in some)
+                entries += sum(len(person.entries) for person in some)
+                done += len(some)
+                if done % 100_000 == 0:
+                    say(f"  {done:,} customers, {done / (time.monotonic() - begun):,.0f}/s")
         env.storage.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return due, entries
     finally:
         env.close()
+
+
+@contextmanager
+def _indexed_at_the_end(env: Environment) -> Iterator[None]:
+    """Without indexes a row touches one page of the file instead of eight; sorting them afterwards is minutes for millions."""
+    tables = ", ".join(f"'{name}'" for name in _ORDER)
+    find = f"SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL AND tbl_name IN ({tables})"
+    with env.storage.writing() as connection:
+        indexes = connection.execute(find).fetchall()
+        for name, _ in indexes:
+            connection.execute(f'DROP INDEX "{name}"')
+    yield
+    for _, statement in indexes:
+        with env.storage.writing() as connection:
+            connection.execute(statement)
 
 
 def _people(plan: Plan, program: Program, processes: int) -> Iterator[Person]:

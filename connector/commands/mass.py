@@ -27,6 +27,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     begin.add_argument("--dry-run", action="store_true", help="count and show what would be written; write nothing")
     begin.add_argument("--hold", action="store_true", help="refuse redemptions of a customer while it is being written")
     begin.add_argument("--no-notices", action="store_true", help="the entries of this run announce nothing")
+    begin.add_argument("--template", default="", help="name of the template that notices of this run ask for")
     what_if = actions.add_parser("what-if", help="who rises, who falls, what expires; writes nothing but the run's row")
     what_if.add_argument(
         "--set",
@@ -95,6 +96,7 @@ def _order(app: App, arguments: argparse.Namespace, *, dry_run: bool) -> Order:
         spare_days=arguments.spare_days,
         hold=getattr(arguments, "hold", False),
         notices=not getattr(arguments, "no_notices", False),
+        template=getattr(arguments, "template", ""),
     )
 
 

@@ -27,7 +27,7 @@ type Place = tuple[int, str]
 
 START: Place = (-1, "")
 _ATTEMPTS = 50
-_ORDER = "loy_name,loy_kind,loy_asof,loy_dryrun,loy_exclude,loy_settlefirst,loy_sparedays,loy_hold,loy_notices"
+_ORDER = "loy_name,loy_kind,loy_asof,loy_dryrun,loy_exclude,loy_settlefirst,loy_sparedays,loy_hold,loy_notices,loy_noticetemplate"
 _TOTALS = {
     "selected": "loy_selected",
     "done": "loy_done",
@@ -100,6 +100,7 @@ def start(client: DataverseClient, order: Order, clock: Callable[[], datetime], 
         "loy_sparedays": order.spare_days,
         "loy_hold": order.hold,
         "loy_notices": order.notices,
+        "loy_noticetemplate": order.template or None,
         "loy_status": BulkStatus.RUNNING.value,
     }
     with suppress(Conflict):
@@ -288,6 +289,7 @@ def _progress(run_id: str, row: Row, parts: list[Part] | None) -> Progress:
         spare_days=row["loy_sparedays"] or 0,
         hold=bool(row["loy_hold"]),
         notices=row["loy_notices"] is not False,
+        template=row["loy_noticetemplate"] or "",
     )
     totals = Totals(**{name: _number(name, row[column]) for name, column in _TOTALS.items()})
     figures = {(*key.split("|", 2),): n for key, n in json.loads(row["loy_figures"] or "{}").items()}

@@ -25,7 +25,7 @@ class Order:
     them there.
     Points earned in the last `spare_days` before `as_of` are not cancelled; they live until they are as old. `hold` makes
     redemptions of a customer be refused while the customer is being written. Without `notices`, entries of the run announce
-    nothing. Only a dry run may look into the future.
+    nothing; `template` is the name that notices carry for whoever writes to customers. Only a dry run may look into the future.
     """
 
     kind: BulkKind
@@ -37,6 +37,7 @@ class Order:
     spare_days: int = 0
     hold: bool = False
     notices: bool = True
+    template: str = ""
 
     @property
     def at(self) -> datetime:

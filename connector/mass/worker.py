@@ -234,6 +234,7 @@ class _Crew:
                 tier=entry.moved.tier,
                 occurred_on=moment(entry.occurred_on),
                 balance=member.state.balance,
+                template=self.order.template,
             )
             for member in members
             for entry in [*member.own, *member.decision.entries]

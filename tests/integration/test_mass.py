@@ -560,7 +560,7 @@ def test_notices_follow_the_entries_page_by_page_and_are_confirmed(town: Town) -
     people = town.settle(30)
     queue = Queue()
     queue.room = expected(people)[0] // 2
-    run_id = town.start()
+    run_id = town.start(template="Goodbye")
     refused = town.work(run_id, notify=queue.send, lanes=1, page=5, stop=lambda: queue.refused > 0)
     assert refused.status is BulkStatus.RUNNING
     assert 0 < refused.totals.notices == len(queue.messages) <= queue.room
@@ -568,8 +568,8 @@ def test_notices_follow_the_entries_page_by_page_and_are_confirmed(town: Town) -
     town.moment += timedelta(seconds=LEASE + 1)
     ended = town.work(run_id, notify=queue.send)
     told = {body["customer"]: body for body in (json.loads(str(message)) for message in queue.messages)}
-    assert {key: (body["kind"], body["points"], body["balance"]) for key, body in told.items()} == {
-        str(person.customer): ("expire", -person.gone, person.state.balance - person.gone)
+    assert {key: (body["kind"], body["points"], body["balance"], body["template"]) for key, body in told.items()} == {
+        str(person.customer): ("expire", -person.gone, person.state.balance - person.gone, "Goodbye")
         for person in people
         if person.gone
     }
