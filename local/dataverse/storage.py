@@ -67,6 +67,9 @@ class Storage:
         self._readers: list[sqlite3.Connection] = []
         self.writer = self._open(cache_mb)
         self.writer.executescript(_OWN_TABLES)
+        # What is told about a large file that was there before: an index may hold millions of rows under one value.
+        self.writer.execute("PRAGMA analysis_limit=1000")
+        self.writer.execute("ANALYZE")
 
     def _open(self, cache_mb: int) -> sqlite3.Connection:
         connection = sqlite3.connect(
