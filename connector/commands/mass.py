@@ -10,14 +10,13 @@ from typing import Any
 
 from connector.app import App
 from connector.commands.tables import by_month_and_tier
-from connector.loyalty.program import Program
 from connector.mass import Order, Progress, read, set_status
-from connector.mass.whatif import changed
 from connector.rows.choices import BulkKind, BulkStatus
 
 HELP = "expiry and reviews of many customers: start, run, pause, resume, cancel, status, what-if"
 _KINDS = {"expiry": BulkKind.EXPIRY, "review": BulkKind.REVIEW, "rules": BulkKind.RULES}
 _CONTROL = {"pause": BulkStatus.PAUSED, "resume": BulkStatus.RUNNING, "cancel": BulkStatus.CANCELLED}
+_WORKED_ON = {*_KINDS.values(), BulkKind.OUTSTANDING}
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +60,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(app: App, arguments: argparse.Namespace) -> int:
     try:
         return _run(app, arguments)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"connector: {error}", file=sys.stderr)
         return 2
 
@@ -74,9 +73,10 @@ def _run(app: App, arguments: argparse.Namespace) -> int:
             print(f"run {run_id}", flush=True)
             if not what_if and arguments.detach:
                 return 0
-            program = changed(app.programs.current(), arguments.set) if what_if else None
-            return _work(app, run_id, arguments.lanes, program)
+            return _work(app, run_id, arguments.lanes)
         case "run":
+            if (kind := read(app.client, arguments.run).order.kind) not in _WORKED_ON:
+                raise ValueError(f"loy_kind: a run of kind {kind.name} goes on with the command that began it")
             return _work(app, arguments.run, arguments.lanes)
         case "status":
             return _show(app, read(app.client, arguments.run))
@@ -97,17 +97,16 @@ def _order(app: App, arguments: argparse.Namespace, *, dry_run: bool) -> Order:
         hold=getattr(arguments, "hold", False),
         notices=not getattr(arguments, "no_notices", False),
         template=getattr(arguments, "template", ""),
+        what_if="\n".join(getattr(arguments, "set", ())),
     )
 
 
-def _work(app: App, run_id: str, lanes: int, program: Program | None = None) -> int:
+def _work(app: App, run_id: str, lanes: int) -> int:
     stopping: list[Any] = []
     before = signal.signal(signal.SIGINT, lambda number, frame: stopping.append(number))
     shown = _line if sys.stderr.isatty() else lambda progress: None
     try:
-        progress = app.mass.work(
-            run_id, lanes=lanes, program=program, progress=_throttled(app, shown), stop=lambda: bool(stopping)
-        )
+        progress = app.mass.work(run_id, lanes=lanes, progress=_throttled(app, shown), stop=lambda: bool(stopping))
     finally:
         signal.signal(signal.SIGINT, before)
     if sys.stderr.isatty():

@@ -111,8 +111,11 @@ class Applier:
                 mirrors[table].append((member, columns | {f"{table}id": member.customer.id}))
         for table, rows in mirrors.items():
             self._update(f"{table}s", table, rows, applied)
+        # Whose account refuses is still due: the next run comes back.
+        lost = {member for member, _ in applied.failed}
+        memberships = [(member, row) for member, row in memberships if member not in lost]
         self._update("loy_memberships", "loy_membership", memberships, applied)
-        for member in self.beyond(members, lambda member: member.state.sequence):
+        for member in self.beyond((member for member, _ in memberships), lambda member: member.state.sequence):
             try:
                 self.rewrite(member)
                 applied.rewritten += 1

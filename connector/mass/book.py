@@ -27,7 +27,10 @@ type Place = tuple[int, str]
 
 START: Place = (-1, "")
 _ATTEMPTS = 50
-_ORDER = "loy_name,loy_kind,loy_asof,loy_dryrun,loy_exclude,loy_settlefirst,loy_sparedays,loy_hold,loy_notices,loy_noticetemplate"
+_ORDER = (
+    "loy_name,loy_kind,loy_asof,loy_dryrun,loy_whatif,loy_exclude,loy_settlefirst,loy_sparedays,loy_hold,loy_notices,"
+    "loy_noticetemplate"
+)
 _TOTALS = {
     "selected": "loy_selected",
     "done": "loy_done",
@@ -87,14 +90,14 @@ def start(client: DataverseClient, order: Order, clock: Callable[[], datetime], 
     """Make the row of a run, ready to be worked on; its id. A run whose id is given is made once.
 
     BadOrder when the order makes no sense."""
-    if order.as_of > clock().date() and not order.dry_run:
-        raise BadOrder(f"loy_asof: {order.as_of} has not come yet; only a dry run looks into the future")
+    order.check(clock().date())
     run_id = run_id or str(uuid4())
     row = {
         "loy_name": order.name or f"{order.kind.name.capitalize()} as of {order.as_of}",
         "loy_kind": order.kind.value,
         "loy_asof": order.as_of,
         "loy_dryrun": order.dry_run,
+        "loy_whatif": order.what_if or None,
         "loy_exclude": order.exclude or None,
         "loy_settlefirst": order.settle_first or None,
         "loy_sparedays": order.spare_days,
@@ -165,7 +168,9 @@ class Book:
             if page.parts is None:
                 page.parts = list(parts)
                 page.add(Totals(selected=sum(part.selected for part in parts)), Counter())
-                page.columns["loy_startedon"] = self._now()
+                begun = self._now()
+                page.progress = replace(page.progress, started_on=begun)
+                page.columns["loy_startedon"] = begun
 
         return self._change(change).progress
 
@@ -290,6 +295,7 @@ def _progress(run_id: str, row: Row, parts: list[Part] | None) -> Progress:
         hold=bool(row["loy_hold"]),
         notices=row["loy_notices"] is not False,
         template=row["loy_noticetemplate"] or "",
+        what_if=row["loy_whatif"] or "",
     )
     totals = Totals(**{name: _number(name, row[column]) for name, column in _TOTALS.items()})
     figures = {(*key.split("|", 2),): n for key, n in json.loads(row["loy_figures"] or "{}").items()}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import batched
 from typing import Protocol
 
@@ -81,11 +81,13 @@ class Decider(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Reviewer:
-    """What time alone changes: the review of the interactive path. Whoever is `excluded` keeps points whose day has passed."""
+    """What time alone changes: the review of the interactive path at a moment. Whoever is `excluded` keeps points whose day has
+    passed."""
 
     program: Program
     order: Order
     run_id: str
+    at: datetime
     excluded: CustomerList = NOBODY
 
     def page(self, client: DataverseClient, rows: Sequence[Row]) -> tuple[list[Member], list[Problem]]:
@@ -116,8 +118,8 @@ class Reviewer:
         return review(self.order, self.run_id, row["loy_customerkey"], row["loy_membershipid"], self.excluded)
 
     def _decide(self, member: Member) -> None:
-        key, at = str(member.customer), self.order.at
-        member.decision = decide_review(self.program, key, member.base, at, member.expiry)
+        key = str(member.customer)
+        member.decision = decide_review(self.program, key, member.base, self.at, member.expiry)
 
     def _lately(self, client: DataverseClient, rows: Sequence[Row]) -> dict[str, list[Entry]]:
         """Entries of the customers of a page in the days that are spared."""

@@ -1,16 +1,15 @@
 """Mass jobs as this app runs them: with its programme, its application users, its queue."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from connector.bus import Change
-from connector.dataverse import DataverseClient
+from connector.dataverse import DataverseClient, Transient
 from connector.dataverse.odata import text
 from connector.identity import derived_id
-from connector.loyalty.program import Program
 from connector.mass import liability
 from connector.mass.book import start, under_way
 from connector.mass.deciding import Decider
@@ -21,6 +20,8 @@ from connector.rows.programs import Programs
 
 if TYPE_CHECKING:
     from azure.servicebus import ServiceBusMessage
+
+_log = logging.getLogger("loyalty.mass")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +71,10 @@ class MassJobs:
         lanes: int = 4,
         page: int = PAGE,
         decider: Decider | None = None,
-        program: Program | None = None,
         progress: Callable[[Progress], None] = lambda progress: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Progress:
-        """Work on a run until it ends, is paused, or `stop`. `program` is another than the one in force, for a what-if.
+        """Work on a run until it ends, is paused, or `stop`.
 
         A count of what is outstanding is one application user's work; parts of it that another process holds are left to it."""
         if liability.is_count(self.clients[0], run_id):
@@ -82,7 +82,7 @@ class MassJobs:
         return work(
             run_id,
             self.clients,
-            program or self.programs.current(),
+            self.programs.current(),
             self.send,
             self.notify,
             clock=self.clock,
@@ -94,9 +94,13 @@ class MassJobs:
         )
 
     def work_all(self, stop: Callable[[], bool]) -> Iterator[Progress]:
-        """Work on every run that is under way, oldest first."""
+        """Work on every run that is under way, oldest first. One that cannot go on now keeps no other from it."""
         for run_id in under_way(self.clients[0]):
             if stop():
                 return
-            with suppress(BadOrder):  # its row says why
+            try:
                 yield self.work(run_id, stop=stop)
+            except BadOrder as error:  # its row says so too
+                _log.warning("run %s cannot be done: %s", run_id, error)
+            except Transient as error:
+                _log.warning("run %s waits: %s", run_id, error)

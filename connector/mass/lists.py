@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, unquote
 from xml.sax.saxutils import quoteattr
 
-from connector.dataverse import BadRequest, DataverseClient
+from connector.dataverse import DataverseClient, Terminal, Unauthorized
 from connector.dataverse.odata import guid
 from connector.mass.order import BadOrder
 from connector.rows.values import Row
@@ -37,7 +37,11 @@ def read(client: DataverseClient, column: str, query: str) -> CustomerList:
     """Whom a view (by id) or FetchXML finds now. BadOrder, which names the column, when it cannot be read."""
     try:
         return _read(client, query.strip())
-    except _Unreadable as error:
+    except Unauthorized:
+        raise
+    except Terminal as error:
+        raise BadOrder(f"{column}: Dataverse cannot read it: {error.message}") from None
+    except ValueError as error:  # too long for an address, too
         raise BadOrder(f"{column}: {error}") from None
 
 
@@ -55,14 +59,13 @@ def _read(client: DataverseClient, query: str) -> CustomerList:
         raise _Unreadable(f"it must look for accounts, contacts or memberships, not {table}")
     table = found[1]
     keys: set[str] = set()
-    try:
-        for row in _rows(client, _SETS[table], fetch):
-            row_id = row[f"{table}id"]
-            keys.add(row_id if table == "loy_membership" else f"{table}:{row_id}")
-            if len(keys) > _MOST:
-                raise _Unreadable(f"it finds more than {_MOST} customers")
-    except BadRequest as error:
-        raise _Unreadable(f"Dataverse cannot read it: {error.message}") from None
+    for row in _rows(client, _SETS[table], fetch):
+        row_id = row.get(f"{table}id")
+        if row_id is None:
+            raise _Unreadable("it must give the id of each row, not groups or distinct values")
+        keys.add(row_id if table == "loy_membership" else f"{table}:{row_id}")
+        if len(keys) > _MOST:
+            raise _Unreadable(f"it finds more than {_MOST} customers")
     return CustomerList(frozenset(keys))
 
 

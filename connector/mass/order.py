@@ -25,7 +25,8 @@ class Order:
     them there.
     Points earned in the last `spare_days` before `as_of` are not cancelled; they live until they are as old. `hold` makes
     redemptions of a customer be refused while the customer is being written. Without `notices`, entries of the run announce
-    nothing; `template` is the name that notices carry for whoever writes to customers. Only a dry run may look into the future.
+    nothing; `template` is the name that notices carry for whoever writes to customers. Only a dry run may look into the future,
+    or decide as if tiers were otherwise: `what_if` has a line `TIER.COLUMN=VALUE` for each wish.
     """
 
     kind: BulkKind
@@ -38,11 +39,21 @@ class Order:
     hold: bool = False
     notices: bool = True
     template: str = ""
+    what_if: str = ""
 
     @property
     def at(self) -> datetime:
-        """The moment that every decision of the run is made for, whenever it is made: a repetition decides the same."""
+        """The first moment of its day."""
         return datetime.combine(self.as_of, time(), UTC)
+
+    def check(self, today: date) -> None:
+        """BadOrder when it must not be done on a day."""
+        if self.dry_run:
+            return
+        if self.as_of > today:
+            raise BadOrder(f"loy_asof: {self.as_of} has not come yet; only a dry run looks into the future")
+        if self.what_if:
+            raise BadOrder("loy_whatif: only a dry run decides as if tiers were otherwise")
 
 
 @dataclass(slots=True)
@@ -85,6 +96,13 @@ class Progress:
     seen_on: datetime | None
     message: str
     figures: Figures = field(default_factory=Counter)
+
+    @property
+    def at(self) -> datetime:
+        """The moment that every decision of the run is made for, whenever it is made: a repetition decides the same.
+
+        A run of a day that has passed cancels what had expired by then; tiers are those of the day on which it began."""
+        return max(self.order.at, datetime.combine(self.started_on or date.min, time(), UTC))
 
     @property
     def per_second(self) -> float:

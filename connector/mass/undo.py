@@ -33,20 +33,19 @@ def undo(
     run_id: str,
     now: datetime,
     told: Callable[[Undone], None] = lambda undone: None,
+    *,
+    page: int = 5000,
 ) -> Undone:
     """Delete what a run of kind BACKFILL wrote, customer by customer, each in transactions of entries from the newest down: it
     may be repeated. BadOrder once the programme is live. The signed-in user needs the right to delete, which the connector's
     own role does not have."""
     _refuse_when_live(client, program, now.date())
-    undone = Undone()
-    while members := _members(client, run_id):
-        left = 0
+    undone, kept = Undone(), set[str]()
+    while members := _members(client, run_id, kept, page):
         for some in batched(members, _AT_ONCE, strict=False):
-            left += _undo(client, program, run_id, some, undone, now)
+            kept |= _undo(client, program, run_id, some, undone, now)
+            undone.kept = len(kept)
             told(undone)
-        if left == len(members):
-            undone.kept = left
-            return undone
     return undone
 
 
@@ -57,17 +56,20 @@ def _refuse_when_live(client: DataverseClient, program: Program, today: date) ->
         raise BadOrder(f"loy_liveon: the programme {program.code} is live since {live}; its ledger is never taken back")
 
 
-def _members(client: DataverseClient, run_id: str) -> list[str]:
-    """Ids of memberships with entries of the run: those of one page of entries."""
+def _members(client: DataverseClient, run_id: str, kept: set[str], size: int) -> list[str]:
+    """Ids of memberships with entries of the run that are not kept: those of the first page of entries that has some."""
     path = f"loy_entries?$select=_loy_membershipid_value&$filter=_loy_bulkrunid_value eq {guid(run_id)}"
-    page = next(client.pages(path))
-    return sorted({row["_loy_membershipid_value"] for row in page})
+    for page in client.pages(path, max_page_size=size):
+        if found := {row["_loy_membershipid_value"] for row in page} - kept:
+            return sorted(found)
+    return []
 
 
 def _undo(
     client: DataverseClient, program: Program, run_id: str, members: Sequence[str], undone: Undone, now: datetime
-) -> int:
-    """How many were left as they are."""
+) -> set[str]:
+    """Who was left as they are."""
+    left = set(members)
     wanted = any_of("_loy_membershipid_value", members)
     entries = client.get(
         f"loy_entries?$select=loy_sequence,_loy_membershipid_value,_loy_bulkrunid_value&$filter={wanted}"
@@ -91,6 +93,7 @@ def _undo(
             shown = dict.fromkeys(mirror(program, State(), now))
             writes.append(Update(f"{customer.entity_set}({customer.id})", shown))
         client.commit(writes)
+        left.remove(member_id)
         undone.customers += 1
         undone.entries += len(own)
-    return len(others)
+    return left

@@ -19,9 +19,9 @@ from uuid import uuid4
 
 from connector.bus import Change
 from connector.cases.invoice import unusable
-from connector.dataverse import DataverseClient, Transient
+from connector.dataverse import Conflict, DataverseClient, Transient, Unauthorized
 from connector.dataverse.odata import moment
-from connector.loyalty.ledger import Entry
+from connector.loyalty.ledger import Entry, LedgerError
 from connector.loyalty.program import Program
 from connector.mass import lists, selection
 from connector.mass.applying import Applied, Applier, cancelled
@@ -32,7 +32,9 @@ from connector.mass.figures import figures_of
 from connector.mass.lists import NOBODY, CustomerList
 from connector.mass.order import BadOrder, Figures, Order, Progress, Totals
 from connector.mass.pace import WINDOW, Pace
+from connector.mass.whatif import changed
 from connector.notices import notice
+from connector.processing import broken
 from connector.rows import ledger
 from connector.rows.choices import BulkKind, BulkStatus
 from connector.rows.log import log_write
@@ -67,7 +69,8 @@ def work(
 ) -> Progress:
     """Work on a run until nothing is left, it was paused or cancelled, or `stop` says so; answers with how it stands.
 
-    BadOrder when it cannot be done as ordered: the row is marked as failed and says why.
+    BadOrder when it cannot be done as ordered. Whatever keeps it from being begun, unless it passes: the row is marked as
+    failed and says why.
 
     `clients` are application users, each with `lanes` threads of its own: a lane has one page of at most `page` customers in
     the making. `send` puts what must be decided again on the session queue, `notify` the notices of entries on theirs; when a
@@ -80,14 +83,16 @@ def work(
         state = book.read()
         if state.status is not BulkStatus.RUNNING:
             return state
-        if state.order.as_of > clock().date() and not state.order.dry_run:
-            raise BadOrder(f"loy_asof: {state.order.as_of} has not come yet; only a dry run looks into the future")
+        state.order.check(clock().date())
+        program = _as_if(program, state.order)
         if state.parts_left is None:
             state = book.plan(selection.parts(clients[0], state.order, page))
         excluded = lists.read(clients[0], "loy_exclude", state.order.exclude)
         settled_first = lists.read(clients[0], "loy_settlefirst", state.order.settle_first)
-    except BadOrder as error:
-        book.fail(str(error))
+    except (Transient, Conflict, Unauthorized):
+        raise
+    except Exception as error:
+        book.fail(str(error) if isinstance(error, BadOrder) else f"{type(error).__name__}: {error}")
         raise
     paces = [Pace(client, lanes, window=window) for client in clients]
     crews = [
@@ -95,7 +100,7 @@ def work(
             client,
             program,
             state.order,
-            decider or Reviewer(program, state.order, run_id, excluded),
+            decider or Reviewer(program, state.order, run_id, state.at, excluded),
             run_id,
             pace,
             send,
@@ -142,6 +147,14 @@ def work(
                 elif fault is not None:
                     book.set_status(BulkStatus.FAILED, f"{type(fault).__name__}: {fault}")
                     raise fault
+
+
+def _as_if(program: Program, order: Order) -> Program:
+    """The programme that a run decides by: with tiers as a what-if wishes, whoever works on it."""
+    try:
+        return changed(program, filter(None, map(str.strip, order.what_if.splitlines())))
+    except ValueError as error:
+        raise BadOrder(f"loy_whatif: {error}") from None
 
 
 class Unsent(Exception):
@@ -205,7 +218,10 @@ class _Crew:
         totals.failed += len(problems)
         return totals, figures, applied
 
-    def _count(self, members: Sequence[Member], applied: Applied) -> tuple[Totals, Figures]:
+    def _count(
+        self, members: Sequence[Member], applied: Applied, counted: frozenset[str] = frozenset()
+    ) -> tuple[Totals, Figures]:
+        """What was done; of members that were `counted` before, only what their entries add to it."""
         lost = {member.id for member, _ in applied.failed}
         totals = Totals(failed=len(lost))
         totals.second_round = len(applied.second_round)
@@ -217,8 +233,8 @@ class _Crew:
             entries = [*member.own, *member.decision.entries]
             totals.entries += len(entries)
             totals.points += cancelled(entries)
-            totals.done += member.id not in lost
-            figures_of(self.program, self.order, member, entries, figures)
+            totals.done += member.id not in lost and member.id not in counted
+            figures_of(self.program, self.order, member, entries, figures, counted=member.id in counted)
         return totals, figures
 
     def _announce(self, members: Sequence[Member]) -> int:
@@ -287,7 +303,7 @@ class _Crew:
     def _recovered(self, part: Part, applier: Applier, counted: Sequence[Member]) -> tuple[Totals, Figures]:
         """What this run has written of a part without counting it. Its copies are written again: they may be missing or stale."""
         known = {entry.key for member in counted for entry in (*member.own, *member.decision.entries)}
-        done = {member.id for member in counted}
+        done = frozenset(member.id for member in counted)
         totals, figures = Totals(), Counter[tuple[str, str, str]]()
         for rows in selection.everybody(self.client, part, self.page):
             own: dict[str, list[Entry]] = {}
@@ -297,13 +313,18 @@ class _Crew:
             members = [untouched(row) for row in rows if row["loy_membershipid"] in own]
             for member in members:
                 member.own = own[member.id]
+            applied = Applied()
             for member, beyond in applier.beyond(members, lambda member: member.base.sequence).items():
-                settle(member, (entry for entry, _ in beyond))
-            applied = Applied(written=members)
-            applier.copy(members, applied)
-            more, moved = self._count(members, applied)
-            more.done -= sum(member.id in done for member in members)
-            more.notices = self._announce(members)
+                try:
+                    settle(member, (entry for entry, _ in beyond))
+                except LedgerError as error:
+                    applied.failed.append((member, broken(error)))
+            lost = {member.id for member, _ in applied.failed}
+            applied.written = [member for member in members if member.id not in lost]
+            applier.copy(applied.written, applied)
+            self._list(applied, ())
+            more, moved = self._count(members, applied, done)
+            more.notices = self._announce(applied.written)
             totals += more
             figures.update(moved)
         return totals, figures

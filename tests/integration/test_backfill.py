@@ -138,7 +138,7 @@ def test_what_others_have_built_on_is_not_taken_back(shelf: Shelf) -> None:
     run_id = shelf.client.get("loy_entries?$select=_loy_bulkrunid_value&$top=1")[0]["_loy_bulkrunid_value"]
     Shop(shelf.client).cancel(shelf.baskets[0])
     shelf.office.work(shelf.office.events())
-    undone = undo(shelf.client, shelf.program, run_id, NOW)
+    undone = undo(shelf.client, shelf.program, run_id, NOW, page=1)  # whose entries come first does not matter
     assert (undone.customers, undone.kept) == (len(HOUSEHOLDS) - 1, 1)
     shelf.fill()
 

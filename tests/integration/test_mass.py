@@ -5,7 +5,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -148,6 +148,11 @@ def done(progress: Progress) -> tuple[int, int]:
     return progress.totals.done, progress.totals.points
 
 
+def outstanding(progress: Progress, what: str) -> int:
+    """Points of the customers that a run has visited, `before` or `after` it."""
+    return sum(points for (figure, _, _), points in progress.figures.items() if figure == what)
+
+
 def test_points_whose_day_has_passed_are_cancelled(town: Town) -> None:
     people = town.settle(150)
     progress = town.work(town.start(), page=50)
@@ -181,6 +186,8 @@ def test_a_crash_at_any_request_loses_and_repeats_nothing(town: Town, moment: st
             first = town.work(run_id, page=4, worker="two")
         assert first.status is BulkStatus.DONE
         assert done(first) == expected(people), f"crash {moment} request {k}"
+        before = sum(person.state.balance for person in people if person.gone)
+        assert (outstanding(first, "before"), outstanding(first, "after")) == (before, before - first.totals.points), k
         if requests < k:
             break
     else:
@@ -304,6 +311,14 @@ def test_a_run_is_paused_resumed_and_cancelled(town: Town) -> None:
     town.holds()
 
 
+def refusal(request: Any, status: int, code: str) -> Response:
+    refused = Response()
+    refused.status_code, refused.request, refused.url = status, request, request.url
+    refused.headers["content-type"] = "application/json"
+    refused._content = json.dumps({"error": {"code": code, "message": "not this"}}).encode()
+    return refused
+
+
 class Narrow(BaseAdapter):
     """Stands before Dataverse and refuses bulk calls with more than thirty rows."""
 
@@ -319,11 +334,7 @@ class Narrow(BaseAdapter):
         if rows <= 30:
             return self._behind.send(request, **more)
         self.refused += 1
-        refused = Response()
-        refused.status_code, refused.request, refused.url = self._status, request, request.url
-        refused.headers["content-type"] = "application/json"
-        refused._content = json.dumps({"error": {"code": self._code, "message": "too much"}}).encode()
-        return refused
+        return refusal(request, self._status, self._code)
 
     def close(self) -> None:
         pass
@@ -380,8 +391,7 @@ def test_a_dry_run_says_what_the_run_then_does(town: Town) -> None:
     assert done(real) == expected(people)
     gone = sum(points for (what, _, _), points in real.figures.items() if what == "cancelled")
     assert gone == real.totals.points
-    sums = {what: sum(n for (w, _, _), n in real.figures.items() if w == what) for what in ("before", "after")}
-    assert sums["before"] - sums["after"] == real.totals.points
+    assert outstanding(real, "before") - outstanding(real, "after") == real.totals.points
 
 
 def test_customers_of_a_view_are_left_alone(town: Town) -> None:
@@ -696,6 +706,13 @@ def test_commands(town: Town, capsys: pytest.CaptureFixture[str]) -> None:
     assert before - liable() == expected(people)[1]
     assert command(town, "start", "expiry", "--as-of", "2030-01-01") == 2
     assert "has not come yet" in capsys.readouterr().err
+    assert command(town, "start", "expiry", "--exclude-file", "/nowhere.xml") == 2
+    assert "nowhere.xml" in capsys.readouterr().err
+    backfill = town.start(BulkKind.BACKFILL)
+    assert command(town, "run", backfill) == 2
+    assert "goes on with the command that began it" in capsys.readouterr().err
+    assert read(town.client, backfill).status is BulkStatus.RUNNING
+    set_status(town.client, backfill, BulkStatus.CANCELLED)
     assert command(town, "liability") == 0
     assert "in money" in capsys.readouterr().out
 
@@ -739,3 +756,94 @@ def test_their_session_keeps_to_what_the_run_was_ordered(town: Town) -> None:
     last = max(town.client.get(path), key=lambda row: row["loy_sequence"])
     assert last["loy_noticestatus"] == NoticeStatus.NONE
     town.holds()
+
+
+def jobs_of(town: Town) -> MassJobs:
+    """As the function app's timer works."""
+    return MassJobs([town.client], Programs(town.client, "CJ"), town.office.sent.extend, town.notices.send, town.now)
+
+
+def moves(progress: Progress) -> dict[str, int]:
+    return {tier: customers for (what, tier, _), customers in progress.figures.items() if what == "moved"}
+
+
+def test_a_what_if_is_the_same_whoever_works_on_it(town: Town) -> None:
+    town.settle(5, due=0.0)
+    wishes = "SILVER.minimum_spend=0\n\nGOLD.minimum_spend=9999999"
+    run_id = town.start(BulkKind.RULES, dry_run=True, what_if=wishes)
+    wrong = town.start(BulkKind.RULES, dry_run=True, what_if="TIN.minimum_spend=1")
+    ends = {progress.run_id: progress for progress in jobs_of(town).work_all(lambda: False)}
+    assert moves(ends[run_id]) == {"BASE>SILVER": ends[run_id].totals.done}
+    assert read_message(town, wrong).startswith("loy_whatif: TIN.minimum_spend=1: there is no tier TIN")
+    with pytest.raises(BadOrder, match="loy_whatif: only a dry run"):
+        town.start(BulkKind.RULES, what_if=wishes)
+
+
+def test_a_run_of_a_day_that_has_passed_cancels_by_that_day_and_takes_the_tiers_of_its_own(town: Town) -> None:
+    people = town.settle(20)
+    today = town.now().date()
+    silver = changed(town.program, ["SILVER.minimum_spend=0", "GOLD.minimum_spend=9999999"])
+    history = ((date(2020, 1, 1), town.program.tiers), (today - timedelta(days=2), silver.tiers))
+    run_id = start(town.client, Order(BulkKind.EXPIRY, today - timedelta(days=5)), town.now)
+    progress = town.work(run_id, program=replace(silver, tier_history=history))
+    assert done(progress) == expected(people)
+    assert moves(progress) == {"BASE>SILVER": progress.totals.done}
+    town.work(town.start(BulkKind.RULES))
+    town.holds()
+
+
+class Locked(BaseAdapter):
+    """Stands before Dataverse, where one account cannot be changed."""
+
+    def __init__(self, behind: BaseAdapter, account: Customer) -> None:
+        super().__init__()
+        self._behind = behind
+        self._account = account
+
+    def send(self, request: Any, **more: Any) -> Response:  # type: ignore[override]
+        if "/accounts/Microsoft.Dynamics.CRM." in request.url and self._account.id in str(request.body):
+            return refusal(request, 400, "0x80040265")
+        return self._behind.send(request, **more)
+
+    def close(self) -> None:
+        pass
+
+
+def test_whose_account_refuses_is_listed_and_visited_again(town: Town) -> None:
+    people = town.settle(40)
+    locked = next(person for person in people if person.gone and person.customer.table == "account")
+    client = town.office.client_of(derived_id("test", "locked"), lambda adapter: Locked(adapter, locked.customer))
+    run_id = town.start()
+    totals = town.work(run_id, client).totals
+    customers, points = expected(people)
+    assert (totals.done, totals.failed, totals.points) == (customers - 1, 1, points)
+    log = f"loy_integrationlogs?$select=loy_customerkey,loy_reasonclass&$filter=loy_correlationid eq '{run_id}'"
+    (row,) = town.client.get(log)
+    assert (row["loy_customerkey"], row["loy_reasonclass"]) == (str(locked.customer), "dataverse_refused")
+    again = town.work(town.start()).totals
+    assert (again.selected, again.done, again.entries, again.failed) == (1, 1, 0, 0)
+    assert town.points(locked.customer) == (locked.state.balance - locked.gone,) * 2
+    town.holds()
+
+
+@pytest.mark.parametrize(
+    ("inside", "fault"),
+    [
+        ("<attribute name='name' alias='n' aggregate='count'/>", "it must give the id of each row"),
+        ("<attribute name='nothing'/>", "Dataverse cannot read it"),
+        (
+            f"<filter><condition attribute='name' operator='eq' value='{'x' * 40_000}'/></filter>",
+            "Dataverse reads at most",
+        ),
+    ],
+)
+def test_a_list_that_cannot_be_read_ends_its_own_run_only(town: Town, inside: str, fault: str) -> None:
+    people = town.settle(5, due=1.0)
+    aggregate = " aggregate='true'" if "aggregate" in inside else ""
+    wrong = town.start(exclude=f"<fetch{aggregate}><entity name='account'>{inside}</entity></fetch>")
+    right = town.start()
+    ends = {progress.run_id: progress for progress in jobs_of(town).work_all(lambda: False)}
+    assert done(ends[right]) == expected(people)
+    message = read_message(town, wrong)
+    assert message.startswith("loy_exclude: ")
+    assert fault in message

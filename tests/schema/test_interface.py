@@ -62,6 +62,8 @@ RIGHTS = {
         "loy_Adjustment": "cG rG wG aG",
         "loy_IntegrationLog": "cG rG wG",
         "loy_BulkRun": "cG rG wG tG",
+        "Query": "rG",
+        "UserQuery": "rB",
         "TransactionCurrency": "rG",
         "Organization": "rG",
         "User": "rG",

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from connector.dataverse import Create, DataverseClient, Delete, Forbidden, Update
+from connector.mass import BadOrder, lists
 from local.dataverse.provisioning import ensure_user
 
 from .conftest import World, opened
@@ -24,6 +25,7 @@ USERS = {
     "clerk": ("99999999-0000-4000-8000-000000000001", ("Loyalty clerk",)),
     "admin": ("99999999-0000-4000-8000-000000000002", ("Loyalty admin",)),
     "salesperson": ("99999999-0000-4000-8000-000000000003", ()),
+    "connector": ("99999999-0000-4000-8000-000000000004", ("Loyalty connector",)),
 }
 COMPLETED = 482100001
 
@@ -101,3 +103,13 @@ def test_without_a_role_nothing_is_seen(people: Any, table: str) -> None:
 def test_an_admin_resumes(people: Any) -> None:
     people["admin"].commit([Update(f"loy_integrationlogs({LOG})", {"loy_resume": True})])
     assert people["installer"].get(f"loy_integrationlogs({LOG})?$select=loy_resume")["loy_resume"]
+
+
+def test_the_connector_may_read_the_views_of_whom_a_run_leaves_alone(people: Any) -> None:
+    fetch = "<fetch><entity name='account'><attribute name='name'/></entity></fetch>"
+    view = {"name": "Open cases", "returnedtypecode": "account", "querytype": 0, "fetchxml": fetch}
+    view_id = people["installer"].request("POST", "savedqueries", view).headers["odata-entityid"][-37:-1]
+    assert lists.read(people["connector"], "loy_exclude", view_id).has(f"account:{ACCOUNT}", "")
+    more = "<link-entity name='opportunity' from='customerid' to='accountid'/>"
+    with pytest.raises(BadOrder, match=r"loy_exclude: Dataverse cannot read it: .*prvReadOpportunity"):
+        lists.read(people["connector"], "loy_exclude", fetch.replace("</entity>", f"{more}</entity>"))
