@@ -6,6 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from connector.dataverse.odata import printable
 from connector.identity import Customer, derived_id
 
 _GUID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
@@ -41,12 +42,15 @@ def _customer_key(text: str) -> str:
 
 
 class Mandate(BaseModel):
-    """What a mass run leaves to a customer's session to do as it was ordered: see `Order`. Unless it `expires`, no points go."""
+    """What a mass run leaves to a customer's session to do as it was ordered: see `Order`. Unless it `expires`, no points go.
+
+    A hint like any other: whoever decides takes no day that has not come yet from it. Bounds are those of the run's columns.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    as_of: date
-    spare_days: int = Field(default=0, ge=0)
+    as_of: date = Field(ge=date(1753, 1, 1))
+    spare_days: int = Field(default=0, ge=0, le=3650)
     expires: bool = True
     notices: bool = True
 
@@ -56,7 +60,8 @@ class Change(BaseModel):
     customer.
 
     `customer` is None when the event did not tell whose invoice it is; `resumed` says that a person sent it again;
-    `check` asks only what it would do now; a review has the `mandate` of the run that sent it.
+    `check` asks only what it would do now; a review has the `mandate` of the run that sent it, and cancels no points without
+    one: only runs know whom to leave alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -103,7 +108,7 @@ class Change(BaseModel):
             fault = error.errors(include_input=False, include_url=False)[0]
             # An unknown field's name is the sender's own text.
             field = ".".join(str(part) for part in fault["loc"])[:100] or "message"
-            raise ChangeError(f"{field}: {fault['msg']}") from None
+            raise ChangeError(printable(f"{field}: {fault['msg']}")) from None
 
     @property
     def session(self) -> str:

@@ -1,6 +1,6 @@
 """A membership whose day has come."""
 
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 from connector.bus import Mandate
 from connector.cases.case import Case, Request
@@ -16,16 +16,19 @@ def review_case(store: Store, request: Request, customer: Customer, now: datetim
     membership = ledger.membership_of(customer, member)
     if request.behind:
         membership = store.caught_up(membership)
-    mandate = request.change.mandate or Mandate(as_of=now.date())
-    decision = decide_review(request.program, str(customer), membership.state, now, _expiry(store, customer, mandate))
+    mandate = request.change.mandate
+    expiry = _expiry(store, customer, mandate, now.date()) if mandate else None
+    decision = decide_review(request.program, str(customer), membership.state, now, expiry)
     case = Case(decision, membership, store.customer(customer) if decision.entries else None)
     return succeeded(store, request, case, now) if decision.entries and case.customer is None else case
 
 
-def _expiry(store: Store, customer: Customer, mandate: Mandate) -> Expiry | None:
+def _expiry(store: Store, customer: Customer, mandate: Mandate, today: date) -> Expiry | None:
+    """Whoever may write to the queue may write any mandate: no points go before their day."""
     if not mandate.expires:
         return None
+    before = min(mandate.as_of, today)
     if not mandate.spare_days:
-        return Expiry(mandate.as_of)
-    since = datetime.combine(mandate.as_of, time(), UTC) - timedelta(days=mandate.spare_days)
-    return Expiry.sparing(mandate.as_of, mandate.spare_days, store.entries_since(customer, since))
+        return Expiry(before)
+    since = datetime.combine(before, time(), UTC) - timedelta(days=mandate.spare_days)
+    return Expiry.sparing(before, mandate.spare_days, store.entries_since(customer, since))

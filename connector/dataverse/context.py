@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from .odata import decode, guid
+from .odata import decode, guid, printable
 
 type Columns = dict[str, Any]
 """Column values: str, int, bool, Decimal, None, aware UTC datetime, ``Reference``, tuples and ``Columns``."""
@@ -23,8 +23,8 @@ class ContextError(ValueError):
     """The body is not an execution context. ``field`` is the path of the value at fault."""
 
     def __init__(self, field: str, problem: str) -> None:
-        # Both may quote the sender, who decides how long they are.
-        super().__init__(f"{field[:200]}: {problem[:200]}")
+        # Both may quote the sender, who decides how long they are, and what is in them.
+        super().__init__(printable(f"{field[:200]}: {problem[:200]}"))
         self.field = field
 
 
@@ -91,7 +91,7 @@ def parse(body: bytes | str, *, max_size_exceeded: bool = False) -> ExecutionCon
 
 def _text(found: Mapping[str, Any], name: str) -> str:
     value = found.get(name)
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or not value.isprintable():
         raise ContextError(name, "is missing" if value is None else "is not a text")
     return value
 

@@ -194,6 +194,11 @@ def query(
     return f"{entity_set}?{'&'.join(options)}" if options else entity_set
 
 
+def printable(text: str, keep: str = "") -> str:
+    """Without what text columns may not hold: control characters other than those to `keep`, halves of surrogate pairs."""
+    return "".join(char if char.isprintable() or char in keep else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
 def any_of(column: str, literals: Sequence[str]) -> str:
     """A condition that ``column`` equals one of the ``literals``, of which there must be one."""
     if not literals:

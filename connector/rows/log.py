@@ -6,6 +6,7 @@ from typing import Any
 
 from connector.bus.change import Change
 from connector.dataverse import Upsert
+from connector.dataverse.odata import printable
 from connector.identity import derived_id
 from connector.loyalty.decisions import Decision, Outcome
 from connector.loyalty.sentences import parts_of, say
@@ -75,7 +76,7 @@ def unreadable_write(body: str, *, queue: str, error: str, now: datetime) -> Ups
         "loy_message": message[:4000],
         "loy_nextstep": next_step,
         "loy_said": _said(message, next_step),
-        "loy_change": body[:100_000],
+        "loy_change": printable(body[:100_000], keep="\t\r\n"),
         "loy_occurredon": now.replace(microsecond=0),
     }
     return Upsert(log_path(derived_id("unreadable", queue, body)), row)

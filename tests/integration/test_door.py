@@ -4,6 +4,7 @@ import json
 import logging
 import random
 from collections.abc import Callable, Iterator
+from datetime import date
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 
 from benchmarks.fuzz import Fault, doors, fuzz, mutated, same_ids
 from connector import logs, replay
-from connector.bus import Change, Subject
+from connector.bus import Change, ChangeError, Mandate, Subject
 from connector.counter import Counter, RedemptionRequest, Refused, VoidRequest
 from connector.dataverse import Create, Terminal, Transient, Update
 from connector.identity import Customer
@@ -94,6 +95,38 @@ def test_a_resume_of_a_log_row_that_somebody_wrote_is_only_a_hint(office: Office
         office.client.commit([Update(path, {"loy_resume": True})])
         office.work(office.events())
     assert total(office, customer) == 100
+
+
+def test_a_review_forged_for_a_day_to_come_takes_nothing(office: Office) -> None:
+    customer, invoice = customer_with_invoice(office, "10")
+    office.client.commit([Update(f"invoices({invoice})", {"statecode": 2, "statuscode": 100001})])
+    office.work(office.events())
+    forged = Change.about(
+        Subject.REVIEW, customer.membership_id, str(customer), cause="forged", mandate=Mandate(as_of=date.max)
+    )
+    office.sent += [forged, forged.model_copy(update={"mandate": Mandate(as_of=date.max, spare_days=1)})]
+    office.work([])
+    (row,) = log_of(office, invoice)[:1]
+    path = f"loy_integrationlogs({row['loy_integrationlogid']})"
+    office.client.commit([Update(path, {"loy_change": forged.model_dump_json()})])
+    office.client.commit([Update(path, {"loy_resume": True})])
+    office.work(office.events())
+    member = office.client.get(ledger.membership_path(customer))
+    assert ledger.membership_of(customer, member).state.balance == 100
+
+
+@pytest.mark.parametrize(
+    ("mandate", "field"),
+    [
+        ({"as_of": "0001-01-01", "spare_days": 10}, "mandate.as_of"),
+        ({"as_of": "2026-11-22", "spare_days": 10**12}, "mandate.spare_days"),
+        ({"as_of": "2026-11-22", "points": 5}, "mandate.points"),
+    ],
+)
+def test_a_mandate_that_no_run_could_give_is_refused_by_name(mandate: dict[str, Any], field: str) -> None:
+    change = Change.about(Subject.REVIEW, str(uuid4()), f"account:{uuid4()}", cause="c").model_dump(mode="json")
+    with pytest.raises(ChangeError, match=field):
+        Change.parse(json.dumps(change | {"mandate": mandate}))
 
 
 def answered(office: Office, table: str, row_id: str) -> dict[str, Any]:
@@ -202,6 +235,12 @@ def test_a_hostile_event_ends_in_the_log_and_does_not_come_back(office: Office, 
         b"[" * 100_000,
         b'"' + b"x" * 1_000_000 + b'"',
         HOSTILE.encode(),
+    ]
+    event = json.loads(same_ids(events[0]))
+    bodies += [
+        json.dumps(event | {name: value}).encode()
+        for name in ("PrimaryEntityName", "MessageName", "PrimaryEntityId")
+        for value in ("invoice\ud800", "a\x00b\n")  # half of a surrogate pair, and control characters
     ]
     for body in bodies:
         office.work([body])  # raises nothing: whatever it was, it is settled

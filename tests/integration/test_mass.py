@@ -16,6 +16,7 @@ from requests import Response
 from requests.adapters import BaseAdapter
 
 from connector.audit import Audit
+from connector.bus import Change, Subject
 from connector.chores import Chores
 from connector.commands import liability, mass
 from connector.dataverse import Create, DataverseClient, Update
@@ -734,6 +735,16 @@ def test_the_nightly_review_spares_whom_the_programme_names(town: Town) -> None:
     assert town.points(spared.customer) == (spared.state.balance,) * 2
     town.client.commit([Update(path, {"loy_exclude": None})])
     assert done(town.work(town.start(BulkKind.REVIEW))) == (1, spared.gone)
+    town.holds()
+
+
+def test_a_review_that_no_run_sent_cancels_nothing(town: Town) -> None:
+    """A replay of a customer, for example: it does not know whom the programme leaves alone."""
+    (person,) = town.settle(1, due=1.0)
+    review = Change.about(Subject.REVIEW, person.customer.membership_id, str(person.customer), cause="replay")
+    town.office.processor.process(review)
+    assert town.points(person.customer) == (person.state.balance,) * 2
+    assert done(town.work(town.start())) == (1, person.gone)
     town.holds()
 
 

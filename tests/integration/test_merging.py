@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from connector.audit import Audit
-from connector.bus import Change, Subject
+from connector.bus import Change, Mandate, Subject
 from connector.dataverse import Create, Update
 from connector.identity import Customer
 from connector.loyalty.ledger import Entry, Kind, State, fold
@@ -259,7 +259,9 @@ def test_a_review_finds_a_merger_that_nobody_heard_of(tmp_path: Path) -> None:
         story.merge(giver, heir)
         assert office.events()  # lost
         moment[0] += timedelta(days=100)
-        office.sent.append(Change.about(Subject.REVIEW, giver.membership_id, str(giver), cause="due"))
+        mandate = Mandate(as_of=moment[0].date())
+        due = Change.about(Subject.REVIEW, giver.membership_id, str(giver), cause="due", mandate=mandate)
+        office.sent.append(due)
         office.work([])
         assert story.state(heir).balance == 100
         story.gone_over(giver)
