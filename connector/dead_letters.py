@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from connector.bus import Change, ChangeError
 from connector.bus.change import ROUND
 from connector.bus.sender import change_message
-from connector.dataverse import DataverseClient, Transient, Unauthorized, Upsert
+from connector.dataverse import BadRequest, DataverseClient, Transient, Unauthorized, Upsert
 from connector.dataverse.context import ContextError
 from connector.listening import Listener
 from connector.logs import redact
@@ -101,7 +101,7 @@ class DeadLetters:
                     session=message.session_id or "",
                     reason=message.dead_letter_reason or "",
                     description=redact(message.dead_letter_error_description or ""),
-                    round=int(_properties(message).get(ROUND, 0)),
+                    round=_round(message),
                     enqueued_on=message.enqueued_time_utc,
                 )
 
@@ -117,12 +117,15 @@ class DeadLetters:
         stamp = started.isoformat()
         with ExitStack() as links:
             queues = {queue: _Queue(queue, self._bus, links) for queue in self._queues}
-            while letters := _letters(queues, stamp):
+            stuck: set[tuple[str, int | None]] = set()
+            while letters := _letters(queues, stamp, stuck):
                 sent: dict[str, set[int | None]] = defaultdict(set)
                 try:
                     for queue, message in letters:
-                        self._send_again(queues, queue, message, stamp, done)
-                        sent[queue].add(message.sequence_number)
+                        if self._tried(queues, queue, message, stamp, done):
+                            sent[queue].add(message.sequence_number)
+                        else:
+                            stuck.add((queue, message.sequence_number))
                 finally:
                     completed = [queues[queue].complete(numbers) for queue, numbers in sent.items()]
                 if not all(completed):
@@ -131,10 +134,23 @@ class DeadLetters:
             self._client.commit([report_write("dead letters", str(done), did_something=True, now=started)])
         return done
 
+    def _tried(
+        self, queues: Mapping[str, _Queue], queue: str, message: ServiceBusReceivedMessage, stamp: str, done: Round
+    ) -> bool:
+        """False when this one message can be neither sent nor logged: it stays where it is, and holds nobody up."""
+        from azure.servicebus.exceptions import MessageSizeExceededError
+
+        try:
+            self._send_again(queues, queue, message, stamp, done)
+        except (BadRequest, MessageSizeExceededError, ValueError, TypeError):
+            _log.exception("dead letter %s of %s stays", message.sequence_number, queue)
+            return False
+        return True
+
     def _send_again(
         self, queues: Mapping[str, _Queue], queue: str, message: ServiceBusReceivedMessage, stamp: str, done: Round
     ) -> None:
-        number = int(_properties(message).get(ROUND, 0)) + 1
+        number = _round(message) + 1
         changes, fault = self._changes(queue, message)
         rows = self._log_rows(queue, message, changes, fault, number if number <= ROUNDS else None)
         if rows:
@@ -174,6 +190,9 @@ class DeadLetters:
         """Log rows that can be resumed: one for each change that the message leads to. `number` None: this was the last round."""
         now = self._clock()
         if fault:
+            # It is tried again as it is, and whoever cannot read it then says so.
+            if number is not None:
+                return []
             return [unreadable_write(_body(message).decode("utf-8", "replace"), queue=queue, error=fault, now=now)]
         why = redact(f"{message.dead_letter_reason}: {message.dead_letter_error_description}")[:1000]
         deliveries = message.delivery_count or 0
@@ -199,24 +218,34 @@ class _Queue:
     def complete(self, numbers: Collection[int | None]) -> bool:
         """Complete dead letters by sequence number; false when somebody else holds some of them."""
         left = set(numbers)
-        while left:
-            messages = self.dead.receive_messages(min(_AT_ONCE, len(left)), max_wait_time=_PATIENCE)
-            ours = [message for message in messages if message.sequence_number in left]
-            for message in messages:
-                if message in ours:
-                    self.dead.complete_message(message)
-                else:
-                    self.dead.abandon_message(message)
-            if not ours:
-                return False
-            left -= {message.sequence_number for message in ours}
+        others: list[ServiceBusReceivedMessage] = []
+        try:
+            while left:
+                messages = self.dead.receive_messages(min(_AT_ONCE, len(left)), max_wait_time=_PATIENCE)
+                if not messages:
+                    return False
+                for message in messages:
+                    if message.sequence_number in left:
+                        self.dead.complete_message(message)
+                        left.discard(message.sequence_number)
+                    else:
+                        others.append(message)  # kept until the end: given back now, it would come again at once
+        finally:
+            for message in others:
+                self.dead.abandon_message(message)
         return True
 
 
-def _letters(queues: Mapping[str, _Queue], stamp: str) -> list[tuple[str, ServiceBusReceivedMessage]]:
-    """The first thousand of each queue without those sent in this round, all in the order in which they were enqueued."""
+def _letters(
+    queues: Mapping[str, _Queue], stamp: str, stuck: Collection[tuple[str, int | None]]
+) -> list[tuple[str, ServiceBusReceivedMessage]]:
+    """The first thousand of each queue without those sent in this round or `stuck`, in the order in which they were enqueued."""
     found = [(name, message) for name, queue in queues.items() for message in peeked(queue.dead)]
-    fresh = [(name, message) for name, message in found if _properties(message).get(_SENT_ON) != stamp]
+    fresh = [
+        (name, message)
+        for name, message in found
+        if _properties(message).get(_SENT_ON) != stamp and (name, message.sequence_number) not in stuck
+    ]
     return sorted(fresh, key=lambda letter: letter[1].enqueued_time_utc or _EPOCH)
 
 
@@ -240,6 +269,12 @@ def _copy(message: ServiceBusReceivedMessage, more: Mapping[str | bytes, Any]) -
 def _properties(message: ServiceBusReceivedMessage) -> dict[str, Any]:
     """Names come as bytes or text, and so do values."""
     return {_text(name): _text(value) for name, value in (message.application_properties or {}).items()}
+
+
+def _round(message: ServiceBusReceivedMessage) -> int:
+    """How often it was sent again. Whoever may send may write anything there."""
+    number = _properties(message).get(ROUND)
+    return number if isinstance(number, int) and number > 0 else 0
 
 
 def _text(value: Any) -> Any:

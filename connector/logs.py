@@ -64,7 +64,8 @@ def install(secrets: Iterable[str] = (), *, as_json: bool = False) -> None:
             trace = redact(text[-_LONGEST:], known).rstrip()
             # An exporter of telemetry would quote the exception itself, and not our text of it.
             record.exc_info = None
-        fields = _about.get() or {}
+        # A message that somebody else sent may have named them.
+        fields = {name: _one_line(redact(value, known)) for name, value in (_about.get() or {}).items()}
         if as_json:
             line = {"level": record.levelname, "logger": record.name, "message": message, **fields}
             if trace:
@@ -73,8 +74,8 @@ def install(secrets: Iterable[str] = (), *, as_json: bool = False) -> None:
         else:
             if fields:
                 message = f"[{' '.join(f'{name}={value}' for name, value in fields.items())}] {message}"
-            if trace:
-                message = f"{message}\n{trace}"
+            # Indented, so that no line of an error's text looks like one of ours.
+            message = "\n    ".join([message, *map(_one_line, trace.splitlines())])
         record.msg, record.args = message, ()
         return record
 

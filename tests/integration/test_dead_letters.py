@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 from azure.servicebus import NEXT_AVAILABLE_SESSION, ServiceBusClient, ServiceBusMessage, ServiceBusReceivedMessage
+from azure.servicebus.exceptions import MessageSizeExceededError
 
 from connector import dead_letters
 from connector.bus import Change, ChangeSender, Subject
@@ -179,6 +180,50 @@ def test_what_cannot_even_be_looked_at_ends_in_the_log_and_holds_nobody_up(
     assert "KeyError" in row["loy_message"]
     rows = [f"loy_integrationlogs({row['loy_integrationlogid']})", log_path(behind.id)]
     office.client.commit([Delete(path) for path in rows])
+
+
+def test_what_cannot_be_looked_at_this_time_is_tried_again_and_not_parked(
+    bus: ServiceBusClient,
+    office: Office,
+    round_of: Callable[[], dead_letters.Round],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(office.listener, "read", lambda *_, **__: {}["a fault of ours"])
+    with bus.get_queue_sender(EVENTS) as sender:
+        sender.send_messages(ServiceBusMessage(b"a fault that is mended soon"))
+    fail(bus, EVENTS, 1)
+    done = round_of()
+    assert (done.sent, done.parked) == (1, 0)
+    assert office.client.get("loy_integrationlogs?$filter=loy_change eq 'a fault that is mended soon'") == []
+
+
+def test_a_message_that_cannot_be_sent_stays_and_holds_nobody_up(
+    bus: ServiceBusClient,
+    office: Office,
+    round_of: Callable[[], dead_letters.Round],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One is as large as a message may be, another says nonsense about how often it was sent."""
+    with bus.get_queue_sender(EVENTS) as sender:
+        sender.send_messages(ServiceBusMessage(b"large"))
+        sender.send_messages(ServiceBusMessage(b"strange", application_properties={"LoyaltyRound": "many"}))
+    behind = change(Customer("account", str(uuid4())), 1)
+    ChangeSender(bus, CHANGES).send([behind])
+    fail(bus, EVENTS, 2)
+    fail(bus, CHANGES, 1)
+    copy = dead_letters._copy
+
+    def no_room(message: ServiceBusReceivedMessage, more: Any) -> ServiceBusMessage:
+        if str(message) == "large":
+            raise MessageSizeExceededError
+        return copy(message, more)
+
+    monkeypatch.setattr(dead_letters, "_copy", no_room)
+    letters = DeadLetters(bus, office.client, office.listener, settings(), lambda: datetime.now(UTC))
+    assert {letter.round for letter in letters.waiting()} == {0}
+    assert round_of().by_queue == {EVENTS: 1, CHANGES: 1}
+    assert [str(message) for message in watched(bus, EVENTS)] == ["large"]
+    assert not list(watched(bus, CHANGES))
 
 
 def test_what_fails_again_and_again_is_parked_and_can_be_resumed(

@@ -80,6 +80,20 @@ def test_a_line_says_what_it_is_about_and_is_one_line(lines: pytest.LogCaptureFi
     assert third == "alone"
 
 
+def test_neither_what_a_line_is_about_nor_an_error_s_text_begins_a_line(lines: pytest.LogCaptureFixture) -> None:
+    logs.install([SECRET])
+    forged = "[change=h-2] applied: 9 points"
+    with logs.about(correlation_id=f"x\n{forged}", record=SECRET):
+        try:
+            raise ValueError(f"no such name: Ada\n{forged}")
+        except ValueError:
+            logging.getLogger("loyalty").exception("it failed")
+    first, *others = lines.records[0].getMessage().splitlines()
+    assert first == rf"[correlation_id=x\x0a{forged} record=[hidden]] it failed"
+    assert any(forged in line for line in others)
+    assert all(line.startswith("    ") for line in others)
+
+
 def test_json_lines(lines: pytest.LogCaptureFixture) -> None:
     logs.install([SECRET], as_json=True)
     with logs.about(correlation_id="c-1"):
