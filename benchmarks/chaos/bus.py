@@ -117,6 +117,7 @@ class Bus:
         self.links: dict[Consumer, None] = {}  # a set has another order in each run
         self.restarts = 0
         self.down_until = world.now()
+        self.heard: set[str | None] = set()  # ids of the notices that were taken
         self.namespace = self._start()
         world.next_due = lambda: self.namespace.agenda.next_due()
         world.run_due = lambda now: self.namespace.agenda.run_due(now)
@@ -155,13 +156,14 @@ class Bus:
             raise ServiceBusConnectionError(message="the broker is away")
         self.namespace.entity(queue).send(drafts)
 
-    def forget_notices(self) -> None:
+    def take_notices(self) -> None:
         """Whoever waits for notices takes all there are."""
         link, queue = Consumer(), self.plain(NOTICES)
         link.credit = 2**31
         queue.offer(link)
         for message in link.got:
             assert message.token
+            self.heard.add(message.message_id)
             queue.settle(message.token, Outcome.COMPLETE)
         queue.withdraw(link)
 

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+from connector.chores import Chores
 from connector.dataverse import Create, Upsert
 from connector.loyalty import earning, lots
 from connector.loyalty.decisions import Decision, nothing
@@ -119,6 +121,13 @@ def _forget_sweep() -> Bug:
     return [patch("connector.sweep.Sweep.run", lambda self: SweepReport(finished=True))]
 
 
+def _tell_nobody() -> Bug:
+    """Notices are marked as sent, and were not."""
+    send = Chores._send_notices
+    deaf: Any = SimpleNamespace(send=lambda messages: None)
+    return [patch("connector.chores.Chores._send_notices", lambda self, queue, page: send(self, deaf, page))]
+
+
 def _answer_without_entry() -> Bug:
     """Some redemptions are answered with a code and cost nothing."""
     writes, count = Store._ledger_writes, [0]
@@ -146,6 +155,7 @@ BUGS: dict[str, Callable[[], Bug]] = {
     "keep the estate": _keep_estate,
     "forget the sweep": _forget_sweep,
     "answer without entry": _answer_without_entry,
+    "tell nobody": _tell_nobody,
 }
 
 

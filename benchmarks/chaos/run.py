@@ -5,6 +5,7 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -32,6 +33,7 @@ _LARGE = 60  # invoices of a customer who leaves at the end of a day of a long r
 _LEAPS = (1, 1, 1, 1, 1, 2, 2, 3, 9, 35)  # days from one day of a long run to the next
 _REMEMBERED = timedelta(days=7)  # by change tracking: later a sweep looks at every row
 _SETTLED_BY = timedelta(hours=6)  # of the night after the faults: the sweep's last quarter of an hour is 05:45
+_NOT_ANNOUNCED, _WAITING = 482_100_000, 482_100_001
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,8 @@ def run(seed: int, size: Size, faults: Faults | None = None) -> tuple[Outcome, C
             except Exception as error:
                 outcome.broken.append(("", f"the run could not go on: {type(error).__name__}: {error}"))
             verdict = Laws(office.people, PROGRAM, company.book, world.now()).judge()
-            outcome.broken += [*_at_rest(office), *verdict.broken, *audited(office.people, PROGRAM, world.now())]
+            outcome.broken += [*_at_rest(office), *_untold(office), *verdict.broken]
+            outcome.broken += audited(office.people, PROGRAM, world.now())
             counts = office.counts
             outcome.events, outcome.changes = counts["events"], counts["deliveries"]
             outcome.entries = verdict.entries
@@ -129,8 +132,12 @@ def run(seed: int, size: Size, faults: Faults | None = None) -> tuple[Outcome, C
 def told(seed: int, size: Size, bug: str = "") -> tuple[Outcome, list[str]]:
     """A run, and the trace of it if it broke a law. `bug` is planted in the product meanwhile."""
     logging.disable(logging.CRITICAL)  # failures are what this is about
-    with plant(bug) if bug else nullcontext():
-        outcome, company, verdict = run(seed, size)
+    try:
+        with plant(bug) if bug else nullcontext():
+            outcome, company, verdict = run(seed, size)
+    except Exception as error:
+        error.add_note(f"seed {seed}")
+        raise
     return outcome, [] if outcome.holds else list(trace(outcome, company.book, verdict))
 
 
@@ -164,7 +171,7 @@ def _open(office: Office, company: Company, size: Size, outcome: Outcome, day: i
     if day:
         office.weather(swarm(outcome.seed + _WEATHERS * day))
         outcome.faults = sorted({*outcome.faults, *office.faults.on})
-        office.bus.forget_notices()
+        office.bus.take_notices()
         company.turn_over(size.customers, _LARGE)
 
 
@@ -227,3 +234,13 @@ def _settle(office: Office) -> float:
 def _at_rest(office: Office) -> list[tuple[str, str]]:
     left = [("", f"{count} messages are left on {name}") for name, count in office.waiting.items() if count]
     return left + [("", f"a function failed {count} times: {bug}") for bug, count in office.bugs.items()]
+
+
+def _untold(office: Office) -> Iterator[tuple[str, str]]:
+    """Each entry that is to be announced has been."""
+    office.bus.take_notices()
+    path = f"loy_entries?$select=loy_idempotencykey,loy_noticestatus&$filter=loy_noticestatus ne {_NOT_ANNOUNCED}"
+    for page in office.people.pages(path, max_page_size=2000):
+        for row in page:
+            if row["loy_noticestatus"] == _WAITING or row["loy_entryid"] not in office.bus.heard:
+                yield "", f"nobody was told of the entry {row['loy_idempotencykey']}"

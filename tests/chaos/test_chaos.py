@@ -25,6 +25,7 @@ SHOWN = {
     "lose updates": (8, SIZE),
     "spend what is owed": (SEED, SIZE),
     "take earliest first": (21, MANY_LOTS),
+    "tell nobody": (SEED, SIZE),
 }
 
 
