@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from connector.loyalty.program import Accrual, EarnRule, Rounding, SpendableOn, Tier, Window
@@ -42,6 +43,7 @@ class Terms:
         return json.dumps(raw, separators=(",", ":"))
 
     @classmethod
+    @lru_cache(maxsize=512)  # what was published never changes, and all of it is read every minute
     def from_json(cls, text: str) -> "Terms":
         raw = json.loads(text)
         rules = (
