@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from connector import histories
 from connector.app import App
+from connector.dataverse.odata import printable
 from connector.identity import Customer
 from connector.loyalty.explaining import explain
 from connector.loyalty.ledger import Entry, LedgerError
@@ -25,7 +26,7 @@ def run(app: App, arguments: argparse.Namespace) -> int:
 
     try:
         for sentence in explain(entries()):
-            print(sentence)
+            print(printable(sentence))  # it may quote what people wrote
     except LedgerError as error:
         print(f"The history is broken from here on: {error}.")
         return 1

@@ -4,7 +4,7 @@ import argparse
 
 from connector import replay
 from connector.app import App
-from connector.dataverse.odata import guid
+from connector.dataverse.odata import guid, printable
 
 HELP = "send parked changes again"
 
@@ -20,7 +20,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(app: App, arguments: argparse.Namespace) -> int:
     sent = unreadable = 0
     for row, change in replay.parked(app.client, log=arguments.log or "", reason=arguments.reason or ""):
-        print(f"{row['loy_reasonclass']} {row['loy_field'] or '-'}: {row['loy_name']}", flush=True)
+        print(printable(f"{row['loy_reasonclass']} {row['loy_field'] or '-'}: {row['loy_name']}"), flush=True)
         if change is None:
             unreadable += 1
             continue
