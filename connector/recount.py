@@ -53,9 +53,23 @@ class Recount:
         return max(0, points)
 
     def _multiplier(self, on: date) -> Decimal:
-        first, *others = self.program.tiers_on(on)
-        reached = [tier for tier in others if self._reached(tier, on)]
-        return reached[-1].multiplier if reached else first.multiplier
+        """Of the best tier that was reached on the day or at the end of a month before, as far as it is kept until now."""
+        tiers = self.program.tiers_on(on)
+        best, ago, day = 0, 0, on
+        while ago <= sum(1 + tier.grace_months for tier in tiers):
+            for place, tier in enumerate(tiers):
+                if place > best and self._reached(tier, day):
+                    left = ago
+                    while place and left > tiers[place].grace_months:
+                        left, place = (
+                            left - 1 - tiers[place].grace_months,
+                            place - 1 if tiers[place].soft_landing else 0,
+                        )
+                    best = max(best, place)
+            if not any(tier.grace_months or tier.soft_landing for tier in tiers):
+                break
+            ago, day = ago + 1, date.fromordinal(day.replace(day=1).toordinal() - 1)
+        return tiers[best].multiplier
 
     def _reached(self, tier: Tier, on: date) -> bool:
         if tier.minimum_tenure_months and (

@@ -55,7 +55,11 @@ class EarnRule:
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """Conditions (all must hold) and what they bring. Spend is in the base currency, net of tax."""
+    """Conditions (all must hold) and what they bring. Spend is in the base currency, net of tax.
+
+    Whoever meets the conditions no more keeps the tier for `grace_months` full months. After them a `soft_landing` leads to the
+    next lower tier and its own months of grace, and so on; without it only what conditions give remains.
+    """
 
     code: str
     name: str
@@ -66,6 +70,8 @@ class Tier:
     minimum_points: int = 0
     window: Window = Window.LIFETIME
     window_months: int = 12
+    grace_months: int = 0
+    soft_landing: bool = False
     rating_code: int | None = None
     id: str | None = None
     valid_from: date = date.min

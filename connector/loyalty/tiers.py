@@ -1,6 +1,6 @@
 """Which tier a customer holds, from spend and tenure alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
@@ -22,12 +22,17 @@ class NextTier:
 def held(
     program: Program, spend: Mapping[str, Decimal], earned: Mapping[str, int], since: date | None, on: date
 ) -> Tier:
-    """The highest tier whose every condition holds on a day; the first tier when none does."""
-    tiers = program.tiers_on(on)
-    for tier in reversed(tiers[1:]):
-        if _qualifies(tier, spend, earned, since, on):
-            return tier
-    return tiers[0]
+    """The highest tier whose every condition holds on a day, or that is kept for a while after; the first one when there is none.
+
+    What was held in past months follows from the same sums and the conditions in force on the day: nothing else is remembered.
+    """
+    tiers, day = program.tiers_on(on), on
+    places = [0]
+    for months in range(_memory(tiers) + 1):
+        met = (place for place, tier in enumerate(tiers) if place and _qualifies(tier, spend, earned, since, day))
+        places += [_kept(tiers, place, months) for place in met]
+        day = day.replace(day=1) - timedelta(days=1)
+    return tiers[max(places)]
 
 
 def held_by(program: Program, state: State, on: date) -> Tier:
@@ -36,6 +41,8 @@ def held_by(program: Program, state: State, on: date) -> Tier:
 
 def reachable_multipliers(program: Program, total_spend: Decimal, total_earned: int) -> set[Decimal]:
     """Multipliers that some part of a history could have had. A single one means that its order cannot matter."""
+    if any(tier.soft_landing for tiers in program.tier_sets for tier in tiers):  # it may lead to any
+        return {tier.multiplier for tiers in program.tier_sets for tier in tiers}
     return {tiers[0].multiplier for tiers in program.tier_sets} | {
         tier.multiplier
         for tiers in program.tier_sets
@@ -74,6 +81,21 @@ def next_review(program: Program, state: State, today: date) -> date | None:
         if tier.window is not Window.LIFETIME and state.spend:
             due.append(add_months(today.replace(day=1), 1))
     return min(due, default=None)
+
+
+def _memory(tiers: Sequence[Tier]) -> int:
+    """Months after which nothing is kept any more."""
+    if any(tier.soft_landing for tier in tiers):
+        return sum(tier.grace_months + 1 for tier in tiers[1:])
+    return max(tier.grace_months for tier in tiers)
+
+
+def _kept(tiers: Sequence[Tier], place: int, months: int) -> int:
+    """The place of the tier that is left of one whose conditions held last so many months ago."""
+    while place and months > tiers[place].grace_months:
+        months -= tiers[place].grace_months + 1
+        place = place - 1 if tiers[place].soft_landing else 0
+    return place
 
 
 def _qualifies(

@@ -216,6 +216,8 @@ def _tier_json(tier: Tier) -> dict[str, Any]:
         "minimum_points": tier.minimum_points,
         "window": tier.window.value,
         "window_months": tier.window_months,
+        "grace_months": tier.grace_months,
+        "soft_landing": tier.soft_landing,
         "rating_code": tier.rating_code,
         "valid_from": None if tier.valid_from == date.min else tier.valid_from.isoformat(),
     }

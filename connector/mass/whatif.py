@@ -12,6 +12,7 @@ _COLUMNS = {
     "minimum_spend": Decimal,
     "minimum_points": int,
     "window_months": int,
+    "grace_months": int,
 }
 
 

@@ -29,7 +29,7 @@ _PROGRAM = (
 _RULE = "loy_name,loy_problem,loy_version,loy_validfrom,loy_pointsperunit,loy_excludedcategories"
 _TIER = (
     "loy_tierid,loy_name,loy_code,loy_rank,loy_multiplier,loy_minimumtenuremonths,loy_minimumspend,loy_minimumpoints,"
-    "loy_spendwindow,loy_windowmonths,loy_ratingcode,loy_validfrom,loy_problem"
+    "loy_spendwindow,loy_windowmonths,loy_gracemonths,loy_softlanding,loy_ratingcode,loy_validfrom,loy_problem"
 )
 _VERSION = "loy_version,loy_validfrom,loy_terms"
 
@@ -196,6 +196,8 @@ def tier_of(row: Row) -> Tier:
         minimum_points=integer(row, "loy_minimumpoints"),
         window=choices.WINDOW[integer(row, "loy_spendwindow", choices.LIFETIME)],
         window_months=integer(row, "loy_windowmonths", 12),
+        grace_months=integer(row, "loy_gracemonths"),
+        soft_landing=bool(row.get("loy_softlanding")),
         rating_code=row.get("loy_ratingcode"),
         valid_from=day(row, "loy_validfrom") or date.min,
     )

@@ -63,8 +63,26 @@ def base(program: Program, invoice: Invoice) -> Fraction:
 
 
 def tier_on(program: Program, past: list[tuple[date, Fraction, int]], since: date | None, on: date) -> Tier:
-    held = program.tiers[0]
-    for tier in program.tiers:
+    """Walks from each month's end down the tiers, month by month, to the day."""
+    tiers, best, end = program.tiers, 0, on
+    for ago in range(sum(tier.grace_months for tier in tiers) + len(tiers) + 1):
+        for place in reached_on(program, past, since, end):
+            grace = tiers[place].grace_months
+            for _ in range(ago):
+                if grace:
+                    grace -= 1
+                elif place:
+                    place = place - 1 if tiers[place].soft_landing else 0
+                    grace = tiers[place].grace_months
+            best = max(best, place)
+        end = end.replace(day=1) - timedelta(days=1)
+    return tiers[best]
+
+
+def reached_on(program: Program, past: list[tuple[date, Fraction, int]], since: date | None, on: date) -> list[int]:
+    """The places of the tiers whose every condition holds."""
+    reached = []
+    for place, tier in enumerate(program.tiers):
         counted = [(spend, points) for day, spend, points in past if in_window(tier, day, on)]
         spend = sum((s for s, _ in counted), Fraction(0))
         points = sum(p for _, p in counted)
@@ -72,8 +90,8 @@ def tier_on(program: Program, past: list[tuple[date, Fraction, int]], since: dat
             since is not None and tenure(since, on) >= tier.minimum_tenure_months
         )
         if tenured and spend >= Fraction(tier.minimum_spend) and points >= tier.minimum_points:
-            held = tier
-    return held
+            reached.append(place)
+    return reached
 
 
 def in_window(tier: Tier, day: date, on: date) -> bool:

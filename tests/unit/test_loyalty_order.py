@@ -35,6 +35,8 @@ def programs(draw: st.DrawFn) -> Program:
             minimum_points=draw(st.sampled_from([0, 0, 1500])),
             window=draw(windows),
             window_months=draw(st.sampled_from([1, 3, 12])),
+            grace_months=draw(st.sampled_from([0, 0, 2])),
+            soft_landing=draw(st.booleans()),
         )
 
     first = replace(BASIC, multiplier=Decimal(draw(st.sampled_from(["1", "1", "0", "0.5"]))))

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from connector.loyalty.earning import Status
 from connector.loyalty.ledger import Pending, State, month_of
 from connector.loyalty.program import (
+    EarnRule,
     Program,
     Rounding,
     SpendableOn,
@@ -23,6 +25,7 @@ from connector.loyalty.program import (
 )
 from connector.loyalty.reviews import Expiry, decide_review
 from connector.loyalty.tiers import held_by, next_review, next_tier
+from connector.recount import Recount
 from tests.unit.loyalty_book import BASIC, CUSTOMER, GOLD, NOW, PROGRAM, SILVER, TIERED, Book, an_invoice, at
 from tests.unit.loyalty_model import last_day, later, tenure, tier_on
 
@@ -91,6 +94,8 @@ def test_windows_are_whole_months_that_end_with_the_month_of_the_question(
             minimum_tenure_months=st.integers(0, 30),
             window=st.sampled_from(Window),
             window_months=st.integers(1, 14),
+            grace_months=st.integers(0, 3),
+            soft_landing=st.booleans(),
             minimum_points=st.sampled_from([0, 500]),
             minimum_spend=st.integers(0, 3000).map(Decimal),
         ),
@@ -103,7 +108,8 @@ def test_windows_are_whole_months_that_end_with_the_month_of_the_question(
 def test_the_highest_tier_whose_every_condition_holds(
     above: list[Tier], bought: list[tuple[date, int]], since: date | None, on: date
 ) -> None:
-    tiers = (BASIC, *(replace(tier, code=f"T{rank}", rank=rank) for rank, tier in enumerate(above, 1)))
+    others = (replace(tier, code=f"T{n}", rank=n, multiplier=Decimal(n + 1)) for n, tier in enumerate(above, 1))
+    tiers = (BASIC, *others)
     program = replace(TIERED, tiers=tiers)
     spend: dict[str, Decimal] = {}
     earned: dict[str, int] = {}
@@ -112,7 +118,13 @@ def test_the_highest_tier_whose_every_condition_holds(
         earned[month_of(day)] = earned.get(month_of(day), 0) + amount
     state = State(sequence=1, tier="BASIC", spend=spend, earned=earned, since=since)
     past = [(day, Fraction(amount), amount) for day, amount in bought]
-    assert held_by(program, state, on) == tier_on(program, past, since, on)
+    tier = tier_on(program, past, since, on)
+    assert held_by(program, state, on) == tier
+    before = {(int(month[:4]), int(month[5:])): (spend[month], earned[month]) for month in spend}
+    invoice = {"statecode": 2, "statuscode": 100001, "totalamount_base": Decimal(1), "invoice_details": []}
+    invoice |= {"totaltax_base": None, "freightamount_base": None}
+    rule = EarnRule(1, date.min, Decimal(1))
+    assert Recount(program, since, before).next(invoice, on, rule) == (1, tier.multiplier)
 
 
 @given(DATES, DATES)
@@ -191,6 +203,44 @@ def test_a_tier_is_lost_when_the_spend_behind_it_is_taken_back() -> None:
     assert gone.message == "Invoice INV-1: 1000 points taken back. The tier is now Basic."
 
 
+# --- grace and soft landings ---
+
+
+def by_month(program: Program, state: State, first: date, months: int) -> str:
+    """The tier in the middle of each month, initials only."""
+    days = (add_months(first, n) for n in range(months))
+    return "".join(held_by(program, state, day).code[0] for day in days)
+
+
+@pytest.mark.parametrize(
+    ("gold", "silver", "held"),
+    [
+        ({}, {}, "GBBBBBBB"),
+        ({"grace_months": 2}, {}, "GGGBBBBB"),
+        ({"soft_landing": True}, {}, "GSBBBBBB"),
+        ({"grace_months": 2, "soft_landing": True}, {"grace_months": 1}, "GGGSSBBB"),
+        ({"grace_months": 1, "soft_landing": True}, {"grace_months": 9}, "GGSSSSSS"),
+        ({"soft_landing": True}, {"soft_landing": True}, "GSBBBBBB"),
+        ({}, {"grace_months": 3}, "GSSSBBBB"),
+    ],
+)
+def test_a_tier_is_kept_for_its_grace_and_then_left_step_by_step(
+    gold: dict[str, Any], silver: dict[str, Any], held: str
+) -> None:
+    window: dict[str, Any] = {"window": Window.ROLLING_MONTHS, "window_months": 1}
+    tiers = (BASIC, replace(SILVER, **window, **silver), replace(GOLD, **window, **gold))
+    state = a_state({"2026-01": 3000})
+    assert by_month(replace(TIERED, tiers=tiers), state, date(2026, 1, 15), 8) == held
+
+
+def test_no_grace_is_given_for_spend_that_was_taken_back() -> None:
+    gold = replace(GOLD, window=Window.CALENDAR_YEAR, grace_months=6)
+    program = replace(TIERED, tiers=(BASIC, gold))
+    assert held_by(program, a_state({"2026-01": 3000}), date(2027, 6, 30)).code == "GOLD"
+    assert held_by(program, a_state({"2026-01": 3000}), date(2027, 7, 1)).code == "BASIC"
+    assert held_by(program, a_state({"2026-01": 2999}), date(2026, 6, 1)).code == "BASIC"
+
+
 # --- what time alone changes ---
 
 
@@ -198,8 +248,15 @@ def test_a_tier_is_lost_when_the_spend_behind_it_is_taken_back() -> None:
 def waiting_states(draw: st.DrawFn) -> tuple[Program, State, date]:
     today = draw(st.dates(date(2026, 1, 1), date(2026, 12, 31)))
     near = st.integers(0, 100).map(lambda days: today + timedelta(days=days))
-    gold = replace(GOLD, window=draw(st.sampled_from(Window)), window_months=draw(st.integers(1, 4)))
-    program = replace(TIERED, tiers=(BASIC, replace(SILVER, minimum_tenure_months=draw(st.integers(0, 14))), gold))
+    gold = replace(
+        GOLD,
+        window=draw(st.sampled_from(Window)),
+        window_months=draw(st.integers(1, 4)),
+        grace_months=draw(st.integers(0, 2)),
+        soft_landing=draw(st.booleans()),
+    )
+    silver = replace(SILVER, minimum_tenure_months=draw(st.integers(0, 14)), grace_months=draw(st.integers(0, 1)))
+    program = replace(TIERED, tiers=(BASIC, silver, gold))
     months = st.integers(-5, 2).map(lambda months: month_of(add_months(today.replace(day=1), months)))
     state = State(
         sequence=5,
