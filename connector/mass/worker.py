@@ -115,7 +115,7 @@ def work(
         )
         for client, pace in zip(clients, paces, strict=True)
     ]
-    courtesy = Courtesy(clients[0], paces, clock)
+    courtesy = Courtesy(clients[0], paces, clock, state.started_on)
     owner = worker or f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
     running: dict[Future[None], tuple[Part, _Crew]] = {}
     with ThreadPoolExecutor(lanes * len(crews), thread_name_prefix="mass") as pool:
