@@ -22,7 +22,7 @@ from connector import histories
 from connector.answers import AnswerAudit
 from connector.dataverse import Conflict, DataverseClient, Get, NotFound, Update
 from connector.dataverse.odata import any_of, bind
-from connector.identity import Customer
+from connector.identity import PARTITIONS, Customer
 from connector.loyalty.earning import Invoice
 from connector.loyalty.history import Posted, note
 from connector.loyalty.ledger import Entry, Kind, LedgerError, State
@@ -35,7 +35,6 @@ from connector.rows.invoices import INVOICE_SELECT, invoice_of
 from connector.rows.values import Row, Unusable, day
 
 KEPT = 1000  # violations kept in the report; all are counted and told
-_PARTITIONS = 256
 _AT_ONCE = 100
 _TABLE_OF_OWNER = "Microsoft.Dynamics.CRM.lookuplogicalname"
 # Columns of a membership that follow from the fold alone; the others depend on the day on which they were written too.
@@ -81,8 +80,8 @@ class Part:
     count: int = 1
 
     def __post_init__(self) -> None:
-        if not 1 <= self.number <= self.count <= _PARTITIONS:
-            raise ValueError(f"not a part (1/4 is the first of four, {_PARTITIONS} at most): {self}")
+        if not 1 <= self.number <= self.count <= PARTITIONS:
+            raise ValueError(f"not a part (1/4 is the first of four, {PARTITIONS} at most): {self}")
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -103,7 +102,7 @@ class Part:
         if self.count == 1:
             yield ""
             return
-        low, high = (_PARTITIONS * number // self.count for number in (self.number - 1, self.number))
+        low, high = (PARTITIONS * number // self.count for number in (self.number - 1, self.number))
         yield f"loy_partition ge {low} and loy_partition lt {high}"
         if self.first:
             yield "loy_partition eq null"

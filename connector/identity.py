@@ -7,6 +7,7 @@ from typing import Self
 from uuid import UUID, uuid5
 
 NAMESPACE = UUID("0f5e8f3a-7a11-5c6e-9c1e-5b0e0c5a1d0c")
+PARTITIONS = 256
 _KEY = re.compile(r"(account|contact):([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 
 

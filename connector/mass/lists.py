@@ -45,10 +45,6 @@ def read(client: DataverseClient, column: str, query: str) -> CustomerList:
         raise BadOrder(f"{column}: {error}") from None
 
 
-class _Unreadable(ValueError):
-    pass
-
-
 def _read(client: DataverseClient, query: str) -> CustomerList:
     if not query:
         return NOBODY
@@ -56,16 +52,16 @@ def _read(client: DataverseClient, query: str) -> CustomerList:
     found = _ENTITY.search(fetch)
     if not found or found[1] not in _SETS:
         table = found[1] if found else "nothing"
-        raise _Unreadable(f"it must look for accounts, contacts or memberships, not {table}")
+        raise ValueError(f"it must look for accounts, contacts or memberships, not {table}")
     table = found[1]
     keys: set[str] = set()
     for row in _rows(client, _SETS[table], fetch):
         row_id = row.get(f"{table}id")
         if row_id is None:
-            raise _Unreadable("it must give the id of each row, not groups or distinct values")
+            raise ValueError("it must give the id of each row, not groups or distinct values")
         keys.add(row_id if table == "loy_membership" else f"{table}:{row_id}")
         if len(keys) > _MOST:
-            raise _Unreadable(f"it finds more than {_MOST} customers")
+            raise ValueError(f"it finds more than {_MOST} customers")
     return CustomerList(frozenset(keys))
 
 
@@ -73,12 +69,12 @@ def _view(client: DataverseClient, view: str) -> str:
     try:
         view_id = guid(view)
     except ValueError:
-        raise _Unreadable("the id of a view or FetchXML is expected") from None
+        raise ValueError("the id of a view or FetchXML is expected") from None
     for views in ("savedqueries", "userqueries"):
         row = client.get(f"{views}({view_id})?$select=fetchxml")
         if row:
             return str(row["fetchxml"])
-    raise _Unreadable(f"there is no view {view_id}")
+    raise ValueError(f"there is no view {view_id}")
 
 
 def _rows(client: DataverseClient, entity_set: str, fetch: str) -> Iterator[Row]:
@@ -86,7 +82,7 @@ def _rows(client: DataverseClient, entity_set: str, fetch: str) -> Iterator[Row]
     head, tag, rest = fetch.partition("<fetch")
     attributes, end, body = rest.partition(">")
     if not tag or not end or attributes.endswith("/"):
-        raise _Unreadable("no <fetch> element")
+        raise ValueError("no <fetch> element")
     attributes = _PAGING.sub("", attributes)
     cookie, page = "", 1
     while True:

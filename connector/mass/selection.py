@@ -5,13 +5,13 @@ from itertools import pairwise
 from math import ceil
 
 from connector.dataverse import BadRequest, DataverseClient
+from connector.identity import PARTITIONS
 from connector.mass.book import Part, Place
 from connector.mass.order import BadOrder, Order
 from connector.rows import ledger
 from connector.rows.choices import BulkKind
 from connector.rows.values import Row
 
-PARTITIONS = 256
 _COLUMNS = f"{ledger.MEMBERSHIP},loy_partition,_loy_customerid_value"
 _TOO_MANY = 0x8004E023  # an aggregation over more than 50,000 rows is refused
 _REFUSED = 50_000
