@@ -7,7 +7,6 @@ from connector.loyalty.ledger import Movements, State
 
 # A lot whose day has passed -> a later day -> how many of its points may live until then.
 type Spared = Mapping[date, Mapping[date, int]]
-NOTHING_SPARED: Spared = {}
 
 
 def credit(state: State, points: Mapping[date, int]) -> Movements:
@@ -57,7 +56,7 @@ def restore(state: State, consumed: Mapping[date, int], today: date, courtesy_da
     return credit(state, points)
 
 
-def expired(state: State, today: date, spared: Spared = NOTHING_SPARED) -> Movements:
+def expired(state: State, today: date, spared: Spared) -> Movements:
     """Every lot whose last day has passed goes out; what is spared of it comes in again on a later day."""
     moved: dict[date, int] = {}
     for day, points in state.lots.items():
