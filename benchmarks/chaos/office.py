@@ -28,8 +28,9 @@ from benchmarks.chaos.process import Process, functions
 from benchmarks.chaos.world import Pool, Task, Threads, Timepiece, World, first_of
 from connector.app import App
 from connector.dataverse import DataverseClient
-from connector.dataverse.odata import utc
+from connector.dataverse.odata import moment, utc
 from connector.mass.pace import Pace
+from connector.rows.choices import BulkKind, BulkStatus
 from local.dataverse.environment import Environment
 from local.functions.ncrontab import Schedule
 from local.servicebus.model.message import Draft
@@ -265,6 +266,13 @@ class Office:
     def crowd(self) -> int:
         """Messages that somebody must still work on, without dead ones."""
         return sum(count for name, count in self.waiting.items() if not name.endswith("dead"))
+
+    def unfinished(self, since: datetime) -> list[str]:
+        """Mass runs that timers go on with, and the sweep unless one has come to its end since then."""
+        sweep, done = f"loy_kind eq {BulkKind.SWEEP.value}", f"loy_status eq {BulkStatus.DONE.value}"
+        path = f"loy_bulkruns?$select=loy_name&$filter=loy_status eq {BulkStatus.RUNNING.value} and not ({sweep})"
+        ended = self.people.get(f"loy_bulkruns?$filter={sweep} and {done} and modifiedon ge {moment(since)}")
+        return [row["loy_name"] for row in self.people.get(path)] + ([] if ended else ["the sweep"])
 
     @property
     def entries(self) -> int:

@@ -32,7 +32,9 @@ _WEATHERS = 1001  # from the seed of one day's faults to the next one's; every t
 _LARGE = 60  # invoices of a customer who leaves at the end of a day of a long run
 _LEAPS = (1, 1, 1, 1, 1, 2, 2, 3, 9, 35)  # days from one day of a long run to the next
 _REMEMBERED = timedelta(days=7)  # by change tracking: later a sweep looks at every row
-_SETTLED_BY = timedelta(hours=6)  # of the night after the faults: the sweep's last quarter of an hour is 05:45
+_QUARTER = timedelta(minutes=16)  # until the sweep is called again
+_MORNING = timedelta(hours=6)  # the sweep is called for the last time at 05:45
+_LONG_NIGHT = timedelta(hours=3)  # in which a sweep that dies or has much to look at is called five times
 _NOT_ANNOUNCED, _WAITING = 482_100_000, 482_100_001
 
 
@@ -199,20 +201,23 @@ def _night(office: Office, size: Size, chance: random.Random) -> None:
     world = office.world
     world.run(world.now() + timedelta(minutes=chance.uniform(0, 12)))
     if size.changes or chance.random() < 0.4:
-        _timers(world)
+        _timers(office, _MORNING)
     midnight = world.now().replace(hour=0, minute=0, second=0)
     morning = midnight + timedelta(days=chance.choice(_LEAPS if size.changes else (1, 2, 9, 35)), hours=8)
     while size.changes and morning - world.now() > _REMEMBERED:
         world.leap(world.now() + _REMEMBERED - timedelta(days=2))
-        _timers(world)
+        _timers(office)
     world.leap(morning)
 
 
-def _timers(world: World) -> None:
-    """The next night's."""
+def _timers(office: Office, end: timedelta = _LONG_NIGHT) -> None:
+    """The next night's, until what they began is done, or the night's `end` has come."""
+    world = office.world
     midnight = world.now().replace(hour=0, minute=0, second=0) + timedelta(days=1)
     world.leap(midnight + _NIGHT)
-    world.run(world.now() + timedelta(minutes=35))
+    world.run(midnight + timedelta(hours=2, minutes=4))
+    while office.unfinished(midnight) and world.now() < midnight + end:
+        world.run(world.now() + timedelta(minutes=5))
 
 
 def _settle(office: Office) -> float:
@@ -221,11 +226,12 @@ def _settle(office: Office) -> float:
     office.calm()
     stopped = world.now()
     world.run(world.now() + timedelta(minutes=45))
-    midnight = world.now().replace(hour=0, minute=0, second=0) + timedelta(days=1)
-    skipped = midnight + _NIGHT - world.now()
-    world.leap(midnight + _NIGHT)
-    world.run(midnight + timedelta(hours=2, minutes=4))
-    while any(office.waiting.values()) and world.now() < midnight + _SETTLED_BY:
+    began = world.now()
+    _timers(office, _MORNING)
+    midnight = world.now().replace(hour=0, minute=0, second=0)
+    skipped = midnight + _NIGHT - began
+    world.run(world.now() + _QUARTER)  # a sweep that took nights finds what changed in them the next time
+    while (office.unfinished(midnight) or any(office.waiting.values())) and world.now() < midnight + _MORNING:
         world.run(world.now() + timedelta(minutes=5))
     last = office.last_change()
     return max(0.0, (last - stopped - (skipped if last > midnight else timedelta())).total_seconds())
@@ -233,6 +239,7 @@ def _settle(office: Office) -> float:
 
 def _at_rest(office: Office) -> list[tuple[str, str]]:
     left = [("", f"{count} messages are left on {name}") for name, count in office.waiting.items() if count]
+    left += [("", f"it is not finished: {name}") for name in office.unfinished(office.world.now() - _MORNING)]
     return left + [("", f"a function failed {count} times: {bug}") for bug, count in office.bugs.items()]
 
 
