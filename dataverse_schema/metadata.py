@@ -48,6 +48,7 @@ def table_body(table: Table, languages: Languages) -> Body:
                 "AttributeType": "String",
                 "AttributeTypeName": {"Value": "StringType"},
                 "IsPrimaryName": True,
+                "IsAuditEnabled": {"Value": table.audit},
                 "RequiredLevel": {"Value": "None"},
                 "FormatName": {"Value": "Text"},
                 "MaxLength": primary.max_length,

@@ -40,7 +40,9 @@ class Source(BaseModel):
 
 
 class Column(Source):
-    """A column. `type` is the Dataverse attribute type; `Customer` is the lookup to account or contact."""
+    """A column. `type` is the Dataverse attribute type; `Customer` is the lookup to account or contact.
+
+    `audit` false: what the connector writes all the time, left out of the audit history of a table that has one."""
 
     schema_name: str = Field(pattern=_SCHEMA_NAME)
     display: str = Field(min_length=1, max_length=100)
@@ -55,6 +57,7 @@ class Column(Source):
     options: tuple[tuple[int, str], ...] = ()
     default: bool | int | Decimal | None = None
     targets: tuple[str, ...] = ()
+    audit: bool = True
 
     @model_validator(mode="after")
     def _type_has_what_it_needs(self) -> Self:

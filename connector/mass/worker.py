@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("loyalty.mass")
 PAGE = 1000  # customers
 _PAUSE = 1.0  # seconds between two looks when all parts are others'
+_REST = 2.0  # seconds in which no part is begun after Dataverse or a queue refused: no page is tried round and round
 
 
 def work(
@@ -118,9 +119,11 @@ def work(
     courtesy = Courtesy(clients[0], paces, clock, state.started_on)
     owner = worker or f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
     running: dict[Future[None], tuple[Part, _Crew]] = {}
+    rests_until = 0.0
     with ThreadPoolExecutor(lanes * len(crews), thread_name_prefix="mass") as pool:
         while True:
-            free = 0 if stop() else lanes * len(crews) - len(running)
+            rests = stop() or time.monotonic() < rests_until
+            free = 0 if rests else lanes * len(crews) - len(running)
             try:
                 state, claimed = book.claim(owner, [part for part, _ in running.values()], free)
                 courtesy.look()
@@ -144,6 +147,7 @@ def work(
                     _log.warning("%s: somebody else has taken over", fault)
                 elif isinstance(fault, (Transient, Unsent)):
                     _log.warning("partition %s waits: %s", part.low, fault)
+                    rests_until = time.monotonic() + _REST
                 elif fault is not None:
                     book.set_status(BulkStatus.FAILED, f"{type(fault).__name__}: {fault}")
                     raise fault

@@ -22,7 +22,7 @@ from connector.commands import liability, mass
 from connector.dataverse import Create, DataverseClient, Update
 from connector.identity import Customer, derived_id
 from connector.loyalty.program import Program
-from connector.mass import BadOrder, MassJobs, Order, Progress, read, set_status, start, work
+from connector.mass import BadOrder, MassJobs, Order, Progress, read, set_status, start, work, worker
 from connector.mass.whatif import changed
 from connector.rows import ledger
 from connector.rows.choices import BulkKind, BulkStatus, NoticeStatus
@@ -47,6 +47,19 @@ class Queue:
             self.refused += 1
             raise ConnectionError("the queue is full")
         self.messages += messages
+
+
+class Stopwatch:
+    """Time that passes only where somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
 
 
 class Town:
@@ -599,6 +612,21 @@ def test_notices_follow_the_entries_page_by_page_and_are_confirmed(town: Town) -
     town.settle(10)
     quiet = town.work(town.start(notices=False), notify=queue.send)
     assert (quiet.totals.done > 0, quiet.totals.notices, len(queue.messages)) == (True, 0, len(told))
+
+
+def test_while_a_queue_refuses_a_page_is_tried_every_other_second(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Stopwatch()
+    monkeypatch.setattr(worker, "time", clock)
+    people = town.settle(10)
+    queue = Queue()
+
+    def send(messages: Sequence[Any]) -> None:
+        queue.room = 0 if clock.seconds < 20 else 10**9
+        queue.send(messages)
+
+    ended = town.work(town.start(), notify=send, lanes=1, stop=lambda: queue.refused > 50)
+    assert (ended.status, ended.totals.notices) == (BulkStatus.DONE, expected(people)[0])
+    assert 5 <= queue.refused <= 10
 
 
 def test_a_crash_repeats_notices_of_one_page_under_the_same_ids(town: Town) -> None:

@@ -317,6 +317,13 @@ SYSTEM_COLUMNS = {
 }  # fmt: skip
 
 
+def test_what_a_run_counts_stays_out_of_the_audit_history(package: Element) -> None:
+    columns = dict(packaged_columns(entity(package, "loy_bulkrun")))
+    kept = {name for name, column in columns.items() if column.get("audit")}
+    assert {"loy_status", "loy_asof", "loy_exclude", "loy_notices"} <= kept
+    assert not {"loy_cursor", "loy_done", "loy_figures", "loy_seenon"} & kept
+
+
 def entity(package: Element, name: str) -> Element:
     return next(node for node in package.iter("entity") if (node.get("Name") or "").lower() == name)
 
@@ -382,6 +389,7 @@ def packaged_columns(node: Element) -> Iterator[tuple[str, dict[str, Any]]]:
             }
             found["numbers"] = {part: value for part, value in numbers.items() if value is not None}
             found["type"] = TYPES[kind]
+            found["audit"] = column.findtext("IsAuditEnabled") == "1"
             found["behavior"] = {None: None, "1": "UserLocal", "2": "DateOnly"}[column.findtext("Behavior")]
             found["options"] = {(each.get("value"), description(each.find("labels"))) for each in column.iter("option")}
         yield name, found
@@ -411,6 +419,7 @@ def installed_column(body: dict[str, Any]) -> dict[str, Any]:
     return common(body) | {
         "numbers": {part: str(value) for part, value in numbers.items() if value is not None},
         "type": body["AttributeType"],
+        "audit": body["IsAuditEnabled"]["Value"],
         "behavior": body.get("DateTimeBehavior", {}).get("Value"),
         "options": {(str(each["Value"]), words(each["Label"])) for each in options},
     }

@@ -6,6 +6,7 @@
   const dom = Loyalty.dom;
   const el = dom.el;
   const byId = dom.byId;
+  const notice = Loyalty.dom.notice;
   const STATUS = Loyalty.run.STATUS;
   const LIVE = 2000;
   const IDLE = 10000;
@@ -21,12 +22,6 @@
   let worth = null;
   let busy = false;
   let timer = 0;
-
-  function notice(text, kind) {
-    byId("notice").className = "notice " + (kind || "");
-    byId("notice").textContent = text;
-    byId("notice").hidden = !text;
-  }
 
   function fail(error) { notice(Loyalty.sentence(error, texts, "run.mayNot"), "error"); }
 

@@ -75,12 +75,21 @@
     return { select: function (id) { select(all.find(function (tab) { return tab.id === id; }), false); } };
   }
 
+  // The sentence above a page; without text there is none. `kind` is "error" or "warning".
+  function notice(text, kind) {
+    const node = document.getElementById("notice");
+    node.className = "notice " + (kind || "");
+    node.textContent = text || "";
+    node.hidden = !text;
+  }
+
   Loyalty.dom = {
     el: el,
     put: put,
     facts: facts,
     table: table,
     tabs: tabs,
+    notice: notice,
     byId: function (id) { return document.getElementById(id); }
   };
 }(window.Loyalty = window.Loyalty || {}));

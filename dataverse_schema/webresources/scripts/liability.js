@@ -5,6 +5,7 @@
 (function (Loyalty) {
   const el = Loyalty.dom.el;
   const byId = Loyalty.dom.byId;
+  const notice = Loyalty.dom.notice;
   const COUNT = 482100005;
   const RUNNING = 482100001;
   const DONE = 482100003;
@@ -22,12 +23,6 @@
   let counts = [];
   let shown = "";
   let timer = 0;
-
-  function notice(text, kind) {
-    byId("notice").className = "notice " + (kind || "");
-    byId("notice").textContent = text;
-    byId("notice").hidden = !text;
-  }
 
   function fail(error) { notice(Loyalty.sentence(error, texts, "outstanding.mayNot"), "error"); }
 

@@ -5,6 +5,7 @@
   const dom = Loyalty.dom;
   const el = dom.el;
   const byId = dom.byId;
+  const notice = Loyalty.dom.notice;
   const VIEWS = ["ask", "confirm", "progress", "result"];
   const QUICK_POINTS = [5000, 2500, 1000, 500, 250, 100, 50];
   const QUICK_MONEY = [100, 50, 20, 10, 5, 2];
@@ -27,13 +28,6 @@
 
   function show(view) {
     VIEWS.forEach(function (name) { byId(name).hidden = name !== view; });
-  }
-
-  function notice(text, kind) {
-    const node = byId("notice");
-    node.className = "notice " + (kind || "");
-    node.textContent = text || "";
-    node.hidden = !text;
   }
 
   // Reading
