@@ -29,7 +29,7 @@ from local.demo.watch import Watch
 from local.entra.directory import Directory
 
 WINDOW, EXECUTION = 300.0, 1200.0  # published: seconds, and seconds of execution granted in them
-_CALLS = 10  # bulk calls of a thousand updates that a scaled window grants
+_CALLS = 30  # bulk calls of a thousand updates that a scaled window grants
 # Timers that would do a part of the work, or other work, beside what is measured.
 _TIMERS = ("StartReviews", "SendNotices", "SweepChanges", "RunMassJobs")
 _QUIET = {f"AzureWebJobs__{name}__Disabled": "true" for name in _TIMERS}
@@ -190,13 +190,13 @@ class Run:
     # --- limits and counters of the local Dataverse ---
 
     def _limit(self, floor_rate: float) -> None:
-        """Limits at about a third of what this machine does, so that they and not the machine decide.
+        """Limits at about a quarter of what this machine does, so that they and not the machine decide.
 
-        They are scaled as far as bulk calls still fit into the window: a run of a minute then sees many windows.
+        They are scaled as far as bulk calls still fit into the window: a run of a minute then sees several windows.
         """
         seconds = SECONDS["create-multiple"] + 2 * SECONDS["update-multiple"]
         granted = EXECUTION / WINDOW * self._settings.workers
-        servers = max(1, int(floor_rate * seconds / 3 / granted))
+        servers = max(1, int(floor_rate * seconds / 4 / granted))
         scale = max(1.0, EXECUTION * servers / (_CALLS * 1000 * SECONDS["update-multiple"]))
         self.result.servers, self._window = servers, WINDOW / scale
         self._admin("limits", {"enforced": True, "scale": scale, "servers": servers})
