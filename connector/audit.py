@@ -19,7 +19,7 @@ from itertools import batched
 from typing import Self
 
 from connector import histories
-from connector.answers import AnswerAudit
+from connector.answers import AnswerAudit, without_row
 from connector.dataverse import Conflict, DataverseClient, Get, NotFound, Update
 from connector.dataverse.odata import any_of, bind
 from connector.identity import PARTITIONS, Customer
@@ -205,8 +205,13 @@ class Audit:
             if customer.membership_id != row["loy_membershipid"]:
                 look.faults.append("the membership has the id of another customer")
         for page in histories.entries(self._client, {id: look.customer for id, look in looks.items()}):
+            missing = without_row(self._client, page)
             for entry in page:
-                looks[Customer.parse(entry.customer).membership_id].add(entry)
+                look = looks[Customer.parse(entry.customer).membership_id]
+                look.add(entry)
+                if entry.cause in missing:
+                    missing.remove(entry.cause)  # its void has the same cause
+                    look.faults.append(f"{entry.cause} has an entry and no row")
         by_customer = {look.customer.id: look for look in looks.values()}
         for row in self._mirrors(looks.values()):
             by_customer[row.get("accountid") or row["contactid"]].mirror = row

@@ -34,7 +34,6 @@ _LEAPS = (1, 1, 1, 1, 1, 2, 2, 3, 9, 35)  # days from one day of a long run to t
 _REMEMBERED = timedelta(days=7)  # by change tracking: later a sweep looks at every row
 _QUARTER = timedelta(minutes=16)  # until the sweep is called again
 _MORNING = timedelta(hours=6)  # the sweep is called for the last time at 05:45
-_LONG_NIGHT = timedelta(hours=3)  # in which a sweep that dies or has much to look at is called five times
 _NOT_ANNOUNCED, _WAITING = 482_100_000, 482_100_001
 
 
@@ -201,7 +200,7 @@ def _night(office: Office, size: Size, chance: random.Random) -> None:
     world = office.world
     world.run(world.now() + timedelta(minutes=chance.uniform(0, 12)))
     if size.changes or chance.random() < 0.4:
-        _timers(office, _MORNING)
+        _timers(office)
     midnight = world.now().replace(hour=0, minute=0, second=0)
     morning = midnight + timedelta(days=chance.choice(_LEAPS if size.changes else (1, 2, 9, 35)), hours=8)
     while size.changes and morning - world.now() > _REMEMBERED:
@@ -210,13 +209,13 @@ def _night(office: Office, size: Size, chance: random.Random) -> None:
     world.leap(morning)
 
 
-def _timers(office: Office, end: timedelta = _LONG_NIGHT) -> None:
-    """The next night's, until what they began is done, or the night's `end` has come."""
+def _timers(office: Office) -> None:
+    """The next night's, until what they began is done, or the morning comes."""
     world = office.world
     midnight = world.now().replace(hour=0, minute=0, second=0) + timedelta(days=1)
     world.leap(midnight + _NIGHT)
     world.run(midnight + timedelta(hours=2, minutes=4))
-    while office.unfinished(midnight) and world.now() < midnight + end:
+    while office.unfinished(midnight) and world.now() < midnight + _MORNING:
         world.run(world.now() + timedelta(minutes=5))
 
 
@@ -227,7 +226,7 @@ def _settle(office: Office) -> float:
     stopped = world.now()
     world.run(world.now() + timedelta(minutes=45))
     began = world.now()
-    _timers(office, _MORNING)
+    _timers(office)
     midnight = world.now().replace(hour=0, minute=0, second=0)
     skipped = midnight + _NIGHT - began
     world.run(world.now() + _QUARTER)  # a sweep that took nights finds what changed in them the next time

@@ -209,7 +209,7 @@ def test_completed_redemptions_of_customers_without_membership_and_rows_that_are
             [
                 f"adjustment:{given} is completed and its entries do not fit",
                 f"redemption:{forged} is completed and its entries do not fit",
-                f"redemption:{redeemed} has an entry and no row",
+                f"{customer}: redemption:{redeemed} has an entry and no row",
             ]
         )
     finally:
@@ -220,6 +220,21 @@ def test_completed_redemptions_of_customers_without_membership_and_rows_that_are
         office.client.commit([Create("loy_redemptions", {**back, "loy_status": RedemptionStatus.VOIDED.value})])
         office.events()
     assert office.client.get(f"loy_redemptions({void})?$select=loy_status")["loy_status"] == RedemptionStatus.COMPLETED
+
+
+def test_an_entry_whose_cause_was_tampered_with_is_named(office: Office, console: Console) -> None:
+    customer = customer_with_points(office)
+    redeemed = wish(office, customer)
+    office.work(office.events())
+    path = f"loy_entries?$select=loy_cause&$filter=loy_cause eq 'redemption:{redeemed}'"
+    (entry,) = office.client.get(path)
+    forged = "redemption:1 eq 1 or 1"
+    office.client.commit([Update(f"loy_entries({entry['loy_entryid']})", {"loy_cause": forged})])
+    try:
+        _, report = console.json("audit")
+        assert f"{customer}: {forged} has an entry and no row" in report["violations"]
+    finally:
+        office.client.commit([Update(f"loy_entries({entry['loy_entryid']})", {"loy_cause": entry["loy_cause"]})])
 
 
 def test_a_history_is_read_page_by_page(office: Office, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
