@@ -29,6 +29,9 @@ from connector.rows.programs import Programs
 from connector.rows.values import Row
 
 _PAGE = 1000
+_CHANGED = (
+    240  # changed rows between two places to go on from: each is read with its history, so these are some seconds
+)
 _IDS = 200  # ids in one condition
 _TRACKED = {
     Subject.INVOICE: "invoices?$select=invoiceid",
@@ -204,7 +207,7 @@ class _Run:
         yield from self._read(_TRACKED[subject], table, cursor)
 
     def _read(self, link: str, table: str, cursor: dict[str, str]) -> Iterator[Page]:
-        for page in self.client.pages(link, max_page_size=_PAGE, track_changes=True):
+        for page in self.client.pages(link, max_page_size=_CHANGED, track_changes=True):
             cursor[table] = page.next_link or page.delta_link or ""
             yield page
 

@@ -124,7 +124,7 @@ def test_an_expired_token_means_every_row_and_invoices_deleted_meanwhile(office:
 
 
 def test_a_sweep_that_must_end_goes_on_where_it_stopped(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("connector.sweep._PAGE", 2)
+    monkeypatch.setattr("connector.sweep._CHANGED", 2)
     customers = [customer_with_invoice(office, "5")[0] for _ in range(5)]
     lose_events(office)
     runs = [sweep(office, full=True, enough=lambda: True)]
