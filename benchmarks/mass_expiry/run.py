@@ -279,7 +279,7 @@ class _Clerks:
     def warm(self) -> None:
         """Wait until each clerk has been served: whoever is first finds everything cold."""
         until = time.monotonic() + 120
-        while len(self._served) < 2 * self._count:
+        while len(self._served) < self._count:
             if self._process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError("nobody is served")
             time.sleep(0.05)
