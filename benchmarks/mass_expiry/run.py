@@ -29,7 +29,7 @@ from local.demo.watch import Watch
 from local.entra.directory import Directory
 
 WINDOW, EXECUTION = 300.0, 1200.0  # published: seconds, and seconds of execution granted in them
-_CALLS = 30  # bulk calls of a thousand updates that a scaled window grants
+_CALLS = 20  # bulk calls of a thousand updates that a scaled window grants
 # Timers that would do a part of the work, or other work, beside what is measured.
 _TIMERS = ("StartReviews", "SendNotices", "SweepChanges", "RunMassJobs")
 _QUIET = {f"AzureWebJobs__{name}__Disabled": "true" for name in _TIMERS}
