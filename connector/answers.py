@@ -1,6 +1,6 @@
 """Laws of what people asked for: a completed redemption, void or adjustment has exactly one entry, any other has none, and an
 entry has the row that asked for it. Whoever's row it is: rows follow a merged customer, entries stay where they were made.
-Rows are read as they come; entries are looked at with their customers, as only those columns have an index.
+Rows are read as they come; entries with their customers, since nothing else finds them by an index.
 """
 
 from collections import Counter, defaultdict

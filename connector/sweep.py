@@ -29,9 +29,7 @@ from connector.rows.programs import Programs
 from connector.rows.values import Row
 
 _PAGE = 1000
-_CHANGED = (
-    240  # changed rows between two places to go on from: each is read with its history, so these are some seconds
-)
+_CHANGED = 240  # changed rows between two places to go on from: some seconds, as each is read with its ledger
 _IDS = 200  # ids in one condition
 _TRACKED = {
     Subject.INVOICE: "invoices?$select=invoiceid",
