@@ -3,7 +3,7 @@
 A history is replayed in the order of its invoices; each is looked at with what was before it, never with sums that were kept.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -55,20 +55,12 @@ class Recount:
     def _multiplier(self, on: date) -> Decimal:
         """Of the best tier that was reached on the day or at the end of a month before, as far as it is kept until now."""
         tiers = self.program.tiers_on(on)
-        best, ago, day = 0, 0, on
-        while ago <= sum(1 + tier.grace_months for tier in tiers):
-            for place, tier in enumerate(tiers):
-                if place > best and self._reached(tier, day):
-                    left = ago
-                    while place and left > tiers[place].grace_months:
-                        left, place = (
-                            left - 1 - tiers[place].grace_months,
-                            place - 1 if tiers[place].soft_landing else 0,
-                        )
-                    best = max(best, place)
-            if not any(tier.grace_months or tier.soft_landing for tier in tiers):
-                break
-            ago, day = ago + 1, date.fromordinal(day.replace(day=1).toordinal() - 1)
+        kept = any(tier.grace_months or tier.soft_landing for tier in tiers)
+        best, day = 0, on
+        for ago in range(sum(1 + tier.grace_months for tier in tiers) + 1 if kept else 1):
+            reached = (place for place, tier in enumerate(tiers) if self._reached(tier, day))
+            best = max([best, *(_left_of(tiers, place, ago) for place in reached)])
+            day = date.fromordinal(day.replace(day=1).toordinal() - 1)
         return tiers[best].multiplier
 
     def _reached(self, tier: Tier, on: date) -> bool:
@@ -81,6 +73,14 @@ class Recount:
             sum((spend for spend, _ in inside), Decimal(0)) >= tier.minimum_spend
             and sum(points for _, points in inside) >= tier.minimum_points
         )
+
+
+def _left_of(tiers: Sequence[Tier], place: int, months: int) -> int:
+    """Where somebody stands so many months after they reached a place for the last time."""
+    while place and months > tiers[place].grace_months:
+        months -= 1 + tiers[place].grace_months
+        place = place - 1 if tiers[place].soft_landing else 0
+    return place
 
 
 def _in_window(tier: Tier, month: Month, on: date) -> bool:

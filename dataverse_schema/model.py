@@ -160,6 +160,10 @@ class Table(Source):
     columns: tuple[Column, ...] = ()
     keys: tuple[Key, ...] = ()
 
+    def audits(self, column: Column) -> bool:
+        """Whether changes of a column are kept in the audit history."""
+        return self.audit and column.audit
+
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if self.extends:

@@ -123,7 +123,7 @@ def _plan_columns(table: Table, present: PresentTable, languages: Languages) -> 
 
 
 def _create_column(table: Table, column: Column, languages: Languages) -> Action:
-    body = metadata.column_body(column, table.audit and column.audit, languages)
+    body = metadata.column_body(column, table.audits(column), languages)
     title = f"Create column {table.logical_name}.{column.logical_name} ({column.type})"
     return Action(title, lambda api: api.create(_path(table, "/Attributes"), body))
 
@@ -158,7 +158,7 @@ def _plan_table_update(table: Table, found: Json, languages: Languages) -> Itera
 
 
 def _plan_column_update(table: Table, column: Column, found: Json, languages: Languages) -> Iterator[Action]:
-    wanted = metadata.column_body(column, table.audit and column.audit, languages)
+    wanted = metadata.column_body(column, table.audits(column), languages)
     changed: Json = {}
     for name in ("DisplayName", "Description"):
         if _differs(found.get(name), wanted[name]):

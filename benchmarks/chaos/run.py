@@ -5,7 +5,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -201,8 +201,7 @@ def _night(office: Office, size: Size, chance: random.Random) -> None:
     world.run(world.now() + timedelta(minutes=chance.uniform(0, 12)))
     if size.changes or chance.random() < 0.4:
         _timers(office)
-    midnight = world.now().replace(hour=0, minute=0, second=0)
-    morning = midnight + timedelta(days=chance.choice(_LEAPS if size.changes else (1, 2, 9, 35)), hours=8)
+    morning = _midnight(world) + timedelta(days=chance.choice(_LEAPS if size.changes else (1, 2, 9, 35)), hours=8)
     while size.changes and morning - world.now() > _REMEMBERED:
         world.leap(world.now() + _REMEMBERED - timedelta(days=2))
         _timers(office)
@@ -212,10 +211,20 @@ def _night(office: Office, size: Size, chance: random.Random) -> None:
 def _timers(office: Office) -> None:
     """The next night's, until what they began is done, or the morning comes."""
     world = office.world
-    midnight = world.now().replace(hour=0, minute=0, second=0) + timedelta(days=1)
+    midnight = _midnight(world) + timedelta(days=1)
     world.leap(midnight + _NIGHT)
     world.run(midnight + timedelta(hours=2, minutes=4))
-    while office.unfinished(midnight) and world.now() < midnight + _MORNING:
+    _while(world, lambda: bool(office.unfinished(midnight)))
+
+
+def _midnight(world: World) -> datetime:
+    return world.now().replace(hour=0, minute=0, second=0)
+
+
+def _while(world: World, going: Callable[[], bool]) -> None:
+    """Let the night go on as long as something does; it ends with the morning."""
+    morning = _midnight(world) + _MORNING
+    while going() and world.now() < morning:
         world.run(world.now() + timedelta(minutes=5))
 
 
@@ -227,18 +236,17 @@ def _settle(office: Office) -> float:
     world.run(world.now() + timedelta(minutes=45))
     began = world.now()
     _timers(office)
-    midnight = world.now().replace(hour=0, minute=0, second=0)
+    midnight = _midnight(world)
     skipped = midnight + _NIGHT - began
     world.run(world.now() + _QUARTER)  # a sweep that took nights finds what changed in them the next time
-    while (office.unfinished(midnight) or any(office.waiting.values())) and world.now() < midnight + _MORNING:
-        world.run(world.now() + timedelta(minutes=5))
+    _while(world, lambda: bool(office.unfinished(midnight)) or any(office.waiting.values()))
     last = office.last_change()
     return max(0.0, (last - stopped - (skipped if last > midnight else timedelta())).total_seconds())
 
 
 def _at_rest(office: Office) -> list[tuple[str, str]]:
     left = [("", f"{count} messages are left on {name}") for name, count in office.waiting.items() if count]
-    left += [("", f"it is not finished: {name}") for name in office.unfinished(office.world.now() - _MORNING)]
+    left += [("", f"it is not finished: {name}") for name in office.unfinished(_midnight(office.world))]
     return left + [("", f"a function failed {count} times: {bug}") for bug, count in office.bugs.items()]
 
 

@@ -190,7 +190,7 @@ def _column(table: Table, column: Column, languages: Languages) -> Element:
         languages,
         *_tail(table, column, languages),
         required="required" if column.required else "none",
-        audit=table.audit and column.audit,
+        audit=table.audits(column),
     )
 
 

@@ -31,6 +31,7 @@ from connector.dataverse import (
     Update,
     Upsert,
 )
+from tests.stopwatch import Stopwatch
 
 ORIGIN = "https://org.crm.dynamics.com"
 API = f"{ORIGIN}/api/data/v9.2/"
@@ -52,21 +53,6 @@ class Tokens:
         return self.current
 
 
-class Time:
-    """A clock that only sleeping moves."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.slept: list[float] = []
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(round(seconds, 3))
-        self.now += seconds
-
-
 @pytest.fixture
 def web() -> Iterator[responses.RequestsMock]:
     with responses.RequestsMock() as mock:
@@ -74,12 +60,12 @@ def web() -> Iterator[responses.RequestsMock]:
 
 
 @pytest.fixture
-def time() -> Time:
-    return Time()
+def time() -> Stopwatch:
+    return Stopwatch()
 
 
 @pytest.fixture
-def client(time: Time) -> Iterator[DataverseClient]:
+def client(time: Stopwatch) -> Iterator[DataverseClient]:
     with DataverseClient(f"{ORIGIN}/", Tokens(), clock=time, sleep=time.sleep, chance=lambda: 1.0) as made:
         yield made
 
@@ -338,7 +324,7 @@ def test_pages_and_tracked_changes(client: DataverseClient, web: responses.Reque
 THROTTLED = error("0x80072322", "Number of requests exceeded the limit of 6000 over time window of 300 seconds.")
 
 
-def test_throttling_is_waited_out(client: DataverseClient, web: responses.RequestsMock, time: Time) -> None:
+def test_throttling_is_waited_out(client: DataverseClient, web: responses.RequestsMock, time: Stopwatch) -> None:
     web.post(BATCH, status=429, body=THROTTLED, headers={"Retry-After": "12"}, content_type="application/json")
     batch_answer(web, SUCCESS)
     client.commit(WRITES)
@@ -354,7 +340,7 @@ def test_throttling_is_waited_out(client: DataverseClient, web: responses.Reques
 
 
 def test_a_pause_beyond_the_deadline_is_not_begun(
-    client: DataverseClient, web: responses.RequestsMock, time: Time
+    client: DataverseClient, web: responses.RequestsMock, time: Stopwatch
 ) -> None:
     web.post(BATCH, status=429, body=THROTTLED, headers={"Retry-After": "40"}, content_type="application/json")
     with pytest.raises(Transient) as caught:
@@ -365,7 +351,9 @@ def test_a_pause_beyond_the_deadline_is_not_begun(
     assert time.slept == [] and len(web.calls) == 1
 
 
-def test_a_throttled_part_is_repeated_too(client: DataverseClient, web: responses.RequestsMock, time: Time) -> None:
+def test_a_throttled_part_is_repeated_too(
+    client: DataverseClient, web: responses.RequestsMock, time: Stopwatch
+) -> None:
     batch_answer(web, single("429 Too Many Requests", THROTTLED, "Retry-After: 3\n") + "--batchresponse_c1f0--\n")
     batch_answer(web, single("200 OK", '{"name":"a"}') + "--batchresponse_c1f0--\n")
     assert client.get("accounts(1)") == {"name": "a"}
@@ -373,7 +361,7 @@ def test_a_throttled_part_is_repeated_too(client: DataverseClient, web: response
 
 
 def test_a_deadlock_undoes_only_until_the_repetition(
-    client: DataverseClient, web: responses.RequestsMock, time: Time
+    client: DataverseClient, web: responses.RequestsMock, time: Stopwatch
 ) -> None:
     for _ in range(3):
         batch_answer(web, failing_set("500 Internal Server Error", error("0x80044150", "Generic SQL error. 1205")))
@@ -382,7 +370,9 @@ def test_a_deadlock_undoes_only_until_the_repetition(
     assert time.slept == [0.25, 0.5, 1.0]
 
 
-def test_an_unexpected_error_is_repeated_once(client: DataverseClient, web: responses.RequestsMock, time: Time) -> None:
+def test_an_unexpected_error_is_repeated_once(
+    client: DataverseClient, web: responses.RequestsMock, time: Stopwatch
+) -> None:
     for _ in range(2):
         batch_answer(
             web, failing_set("500 Internal Server Error", error("0x80040216", "An unexpected error occurred."))
@@ -398,7 +388,7 @@ def test_fewer_answers_than_writes_leave_the_outcome_open(client: DataverseClien
         client.commit(WRITES, deadline=0)
 
 
-def test_repeating_ends_at_the_deadline(client: DataverseClient, web: responses.RequestsMock, time: Time) -> None:
+def test_repeating_ends_at_the_deadline(client: DataverseClient, web: responses.RequestsMock, time: Stopwatch) -> None:
     web.post(BATCH, status=503, body="<html>")
     with pytest.raises(Transient, match="HTTP 503"):
         client.commit(WRITES)
@@ -449,7 +439,9 @@ CHALLENGE = {
 }
 
 
-def test_a_rejected_token_is_renewed_once(client: DataverseClient, web: responses.RequestsMock, time: Time) -> None:
+def test_a_rejected_token_is_renewed_once(
+    client: DataverseClient, web: responses.RequestsMock, time: Stopwatch
+) -> None:
     web.get(f"{API}WhoAmI", status=401, headers=CHALLENGE)
     web.get(f"{API}WhoAmI", json={"UserId": "u"})
     assert client.request("GET", "WhoAmI").json() == {"UserId": "u"}
@@ -517,7 +509,7 @@ def test_an_error_without_the_usual_form(client: DataverseClient, web: responses
 
 
 def test_the_last_attempt_does_not_outlast_the_deadline_by_much(
-    client: DataverseClient, web: responses.RequestsMock, time: Time
+    client: DataverseClient, web: responses.RequestsMock, time: Stopwatch
 ) -> None:
     """Each attempt takes ten seconds; the socket is watched for no longer than the deadline leaves."""
     watched = []

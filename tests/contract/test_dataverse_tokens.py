@@ -10,6 +10,7 @@ import requests
 import responses
 
 from connector.dataverse import ClientSecretTokens, Terminal, Transient, Unauthorized
+from tests.stopwatch import Stopwatch
 
 TENANT = "72f90000-0000-4000-8000-0000000000aa"
 CLIENT = "9d1c0000-0000-4000-8000-0000000000bb"
@@ -17,14 +18,6 @@ SECRET = "very secret indeed"
 AUTHORITY = f"https://login.microsoftonline.com/{TENANT}"
 TOKEN_URL = f"{AUTHORITY}/oauth2/v2.0/token"
 ENVIRONMENT = "https://org.crm.dynamics.com"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -45,8 +38,10 @@ def grant(mock: responses.RequestsMock, token: str, lifetime: int = 3599) -> Non
     mock.post(TOKEN_URL, json={"token_type": "Bearer", "expires_in": lifetime, "access_token": token})
 
 
-def provider(clock: Clock | None = None, authority: str = "https://login.microsoftonline.com") -> ClientSecretTokens:
-    return ClientSecretTokens(TENANT, CLIENT, SECRET, f"{ENVIRONMENT}/", authority, clock=clock or Clock())
+def provider(
+    clock: Stopwatch | None = None, authority: str = "https://login.microsoftonline.com"
+) -> ClientSecretTokens:
+    return ClientSecretTokens(TENANT, CLIENT, SECRET, f"{ENVIRONMENT}/", authority, clock=clock or Stopwatch(1000.0))
 
 
 @pytest.mark.parametrize("authority", ["https://login.microsoftonline.com", f"{AUTHORITY}/"])
@@ -63,7 +58,7 @@ def test_one_token_for_the_environment_serves_until_it_is_old(entra: responses.R
 
 
 def test_a_token_is_renewed_before_it_expires_and_the_old_one_bridges_an_outage(entra: responses.RequestsMock) -> None:
-    clock = Clock()
+    clock = Stopwatch(1000.0)
     grant(entra, "first", lifetime=280)  # so short that MSAL keeps no copy
     tokens = provider(clock)
     assert tokens.token() == "first"

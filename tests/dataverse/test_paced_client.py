@@ -11,22 +11,10 @@ from connector.dataverse import Create, DataverseClient
 from local.dataverse.adapter import DataverseAdapter
 from tests.dataverse.conftest import URL, Dataverse
 from tests.dataverse.test_limits_and_faults import admin
+from tests.stopwatch import Stopwatch
 
 SESSIONS, EACH = 64, 2
 SCALE = 300  # a window of a second: 20 requests, 4 s of execution
-
-
-class Time:
-    """The time of client and service. Only pauses move it, so the limits are met however slow the machine is."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 class Tokens:
@@ -39,7 +27,7 @@ class Tokens:
 
 @pytest.fixture
 def client(dataverse: Dataverse, monkeypatch: pytest.MonkeyPatch) -> Iterator[DataverseClient]:
-    time = Time()
+    time = Stopwatch()
     monkeypatch.setattr("local.dataverse.app.time", time)
     door = DataverseAdapter(dataverse.application)
     with DataverseClient(

@@ -28,6 +28,7 @@ from connector.rows import ledger
 from connector.rows.choices import BulkKind, BulkStatus, NoticeStatus
 from connector.rows.programs import Programs, read_program
 from tests.office import Office
+from tests.stopwatch import Stopwatch
 from tests.town import NOW, Resident, residents, settle_in
 from tests.unit.loyalty_book import TIERED
 
@@ -47,19 +48,6 @@ class Queue:
             self.refused += 1
             raise ConnectionError("the queue is full")
         self.messages += messages
-
-
-class Stopwatch:
-    """Time that passes only where somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    def sleep(self, seconds: float) -> None:
-        self.seconds += seconds
 
 
 class Town:
@@ -621,7 +609,7 @@ def test_while_a_queue_refuses_a_page_is_tried_every_other_second(town: Town, mo
     queue = Queue()
 
     def send(messages: Sequence[Any]) -> None:
-        queue.room = 0 if clock.seconds < 20 else 10**9
+        queue.room = 0 if clock.now < 20 else 10**9
         queue.send(messages)
 
     ended = town.work(town.start(), notify=send, lanes=1, stop=lambda: queue.refused > 50)

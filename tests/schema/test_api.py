@@ -15,6 +15,7 @@ from dataverse_schema.api import InstallError, WebApi, explained
 from dataverse_schema.importing import import_solution, older
 from dataverse_schema.model import Model
 from dataverse_schema.tables import wait_for_keys
+from tests.stopwatch import Stopwatch
 
 from .fakes import Answer
 
@@ -36,26 +37,15 @@ class Script:
         return Answer(answer)
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
 def test_somebody_else_s_customisation_is_waited_for() -> None:
-    clock, script = Clock(), Script([LOCKED, LOCKED, {}])
+    clock, script = Stopwatch(), Script([LOCKED, LOCKED, {}])
     WebApi(script, sleep=clock.sleep).create("EntityDefinitions", {})
     assert len(script.calls) == 3
     assert clock.now == 7
 
 
 def test_a_lock_that_never_ends_is_said() -> None:
-    clock = Clock()
+    clock = Stopwatch()
     with pytest.raises(DataverseError, match="another customisation"):
         WebApi(Script([LOCKED]), sleep=clock.sleep).create("EntityDefinitions", {})
     assert 300 < clock.now < 900
@@ -67,27 +57,27 @@ def keys_in(state: str, model: Model) -> dict[str, Any]:
 
 
 def test_keys_are_waited_for(model: Model) -> None:
-    clock = Clock()
+    clock = Stopwatch()
     script = Script([keys_in("Pending", model), keys_in("InProgress", model), keys_in("Active", model)])
     wait_for_keys(WebApi(script), model, clock=clock, sleep=clock.sleep)
     assert clock.now > 0
 
 
 def test_a_failed_key_is_tried_once_more(model: Model) -> None:
-    clock = Clock()
+    clock = Stopwatch()
     script = Script([keys_in("Failed", model), {}, keys_in("Active", model)])
     wait_for_keys(WebApi(script), model, clock=clock, sleep=clock.sleep)
     assert [path for method, path, _ in script.calls if method == "POST"] == ["ReactivateEntityKey"]
 
 
 def test_a_key_that_fails_again_names_its_columns(model: Model) -> None:
-    clock = Clock()
+    clock = Stopwatch()
     with pytest.raises(InstallError, match="holds two rows with the same loy_code"):
         wait_for_keys(WebApi(Script([keys_in("Failed", model)])), model, clock=clock, sleep=clock.sleep)
 
 
 def test_an_index_that_takes_too_long_is_said(model: Model) -> None:
-    clock = Clock()
+    clock = Stopwatch()
     with pytest.raises(InstallError, match="still building the index of loy_ProgramCodeKey"):
         wait_for_keys(WebApi(Script([keys_in("Pending", model)])), model, clock=clock, sleep=clock.sleep)
 
@@ -96,7 +86,7 @@ STARTED = {"AsyncOperationId": "a1", "ImportJobKey": "j1"}
 
 
 def test_an_import_is_waited_for_and_keeps_what_the_company_customised() -> None:
-    clock = Clock()
+    clock = Stopwatch()
     script = Script([STARTED, {"statecode": 0}, {"statecode": 2}, {"statecode": 3, "statuscode": 30}])
     import_solution(WebApi(script), b"zip", clock=clock, sleep=clock.sleep)
     method, path, body = script.calls[0]
@@ -106,14 +96,14 @@ def test_an_import_is_waited_for_and_keeps_what_the_company_customised() -> None
 
 
 def test_a_failed_import_gives_dataverse_s_reason() -> None:
-    clock = Clock()
+    clock = Stopwatch()
     failed = {"statecode": 3, "statuscode": 31, "friendlymessage": "Entity x was not found"}
     with pytest.raises(InstallError, match="could not import the solution: Entity x was not found"):
         import_solution(WebApi(Script([STARTED, failed])), b"zip", clock=clock, sleep=clock.sleep)
 
 
 def test_an_import_that_never_ends_is_said() -> None:
-    clock = Clock()
+    clock = Stopwatch()
     with pytest.raises(InstallError, match="still under way after an hour"):
         import_solution(WebApi(Script([STARTED, {"statecode": 2}])), b"zip", clock=clock, sleep=clock.sleep)
 

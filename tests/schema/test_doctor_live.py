@@ -23,6 +23,7 @@ from connector.doctor_probe import PATIENCE, check_round_trip
 from connector.findings import Finding, Level
 from connector.settings import Settings, read_settings
 from local.dataverse.provisioning import ensure_user, give_role
+from tests.stopwatch import Stopwatch
 
 from .conftest import CONNECTOR, QUEUE, World
 
@@ -192,19 +193,11 @@ def test_whom_dataverse_does_not_know_is_said_before_all_else(
     assert "DATAVERSE_URL" in found[0].do
 
 
-class Time:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def pause(self, seconds: float) -> None:
-        self.now += seconds
-
-
 def test_events_that_never_come_back_are_noticed_and_the_remark_is_taken_away(
     installed: DataverseClient, settings: Settings
 ) -> None:
-    time = Time()
-    (found,) = check_round_trip(installed, settings, pause=time.pause, clock=lambda: time.now)
+    time = Stopwatch()
+    (found,) = check_round_trip(installed, settings, pause=time.sleep, clock=lambda: time.now)
     assert (found.level, time.now) == (Level.WRONG, PATIENCE)
     assert "function app" in found.do
     assert installed.get("loy_programs?$select=loy_problem")[0]["loy_problem"] is None

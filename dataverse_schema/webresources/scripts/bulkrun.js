@@ -6,7 +6,7 @@
   const dom = Loyalty.dom;
   const el = dom.el;
   const byId = dom.byId;
-  const notice = Loyalty.dom.notice;
+  const notice = dom.notice;
   const STATUS = Loyalty.run.STATUS;
   const LIVE = 2000;
   const IDLE = 10000;

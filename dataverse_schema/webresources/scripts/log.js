@@ -5,7 +5,7 @@
   const dom = Loyalty.dom;
   const el = dom.el;
   const byId = dom.byId;
-  const notice = Loyalty.dom.notice;
+  const notice = dom.notice;
   const PAGE = 50;
   const LOOK_AGAIN = 10000;
   const COLUMNS = "loy_name,loy_outcome,loy_operation,loy_reasonclass,loy_field,loy_message,loy_nextstep,loy_customerkey," +

@@ -5,7 +5,7 @@
   const dom = Loyalty.dom;
   const el = dom.el;
   const byId = dom.byId;
-  const notice = Loyalty.dom.notice;
+  const notice = dom.notice;
   const VIEWS = ["ask", "confirm", "progress", "result"];
   const QUICK_POINTS = [5000, 2500, 1000, 500, 250, 100, 50];
   const QUICK_MONEY = [100, 50, 20, 10, 5, 2];
