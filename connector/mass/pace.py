@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from connector.dataverse import DataverseClient
+from connector.mass.allowance import Allowance
 
 WINDOW = 300.0  # seconds
-_RESERVE = 0.08  # of what is granted, left for everything else that this application user does
+_GRANTED = {"requests": 6000.0, "seconds": 1200.0}  # in a window, on each web server
 _NARROWEST = 0.25
 CALL = 1000  # rows in a bulk call at most
 _FEWEST = 20
-_SMOOTH = 0.3
 
 
 class Pace:
@@ -38,12 +38,11 @@ class Pace:
         self._clock = clock
         self._sleep = sleep
         self._changed = threading.Condition()
-        self._running = 0
+        self._running = 0  # calls, with those that wait for what they cost
+        self._out = 0  # without them
         self._width = float(lanes)
         self._rows = float(CALL)
-        self._granted: dict[str, float] = {}
-        self._left: dict[str, tuple[float, float]] = {}  # what was left, and when
-        self._cost: dict[str, float] = {}
+        self._allowances: dict[str, Allowance] = {}
         self._throttled = 0.0
 
     @property
@@ -64,8 +63,10 @@ class Pace:
             started = self._clock()
             with self._changed:
                 self._throttled += started - began
-            yield
-            self._learn()
+            try:
+                yield
+            finally:
+                self._ended()
             with self._changed:
                 self._rows = min(float(CALL), self._rows * 1.05 + 1)
             if self._width < 1:
@@ -103,31 +104,21 @@ class Pace:
             self._changed.notify_all()
 
     def _spend(self) -> float:
-        """Take one call's cost from what is left; or the seconds until enough will have come back."""
-        now = self._clock()
-        with self._changed:
-            for name, (left, at) in self._left.items():
-                granted, cost = self._granted[name], self._cost.get(name, 0.0)
-                back = granted / self._window
-                if not back:
-                    continue
-                missing = granted * _RESERVE + cost - min(granted, left + (now - at) * back)
-                if missing > 0:
-                    return max(0.005, min(missing / back, self._window / 10))
-            for name, (left, at) in self._left.items():
-                granted = self._granted[name]
-                estimate = min(granted, left + (now - at) * granted / self._window)
-                self._left[name] = (estimate - self._cost.get(name, 0.0), now)
-        return 0.0
-
-    def _learn(self) -> None:
-        """What the last answer told about the window: it knows nothing of calls that are still running."""
+        """Begin a call; or the seconds until what it costs may have come back."""
         now = self._clock()
         with self._changed:
             for name, left in self._client.budget.items():
-                granted = self._granted[name] = max(left, self._granted.get(name, 0.0))
-                cost = self._cost.get(name, 0.0)
-                known = self._left.get(name)
-                if known and 0 < (spent := known[0] + cost * self._running - left) <= granted:
-                    self._cost[name] = cost = cost + _SMOOTH * (spent - cost) if cost else spent
-                self._left[name] = (left - cost * (self._running - 1), now)
+                if name not in self._allowances:
+                    granted = _GRANTED[name] * self._window / WINDOW
+                    self._allowances[name] = Allowance(self._window, granted, left, now)
+            pause = max((allowance.wait(now, self._out) for allowance in self._allowances.values()), default=0.0)
+            if not pause:
+                self._out += 1
+        return pause
+
+    def _ended(self) -> None:
+        now = self._clock()
+        with self._changed:
+            self._out -= 1
+            for name, allowance in self._allowances.items():
+                allowance.ended(self._client.budget[name], now)
