@@ -16,6 +16,7 @@ from typing import Any
 from greenlet import GreenletExit, getcurrent, greenlet
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+_TICK = timedelta(microseconds=1)
 
 
 class Task:
@@ -94,7 +95,8 @@ class World:
         heapq.heappush(self._heap, (max(when, self._now), next(self._numbers), action))
 
     def after(self, seconds: float, action: Callable[[], None]) -> None:
-        self.at(self._now + timedelta(seconds=seconds), action)
+        # A rest of a float's rounding would be no time at all, and whoever waits for its end would wait for ever.
+        self.at(self._now + max(timedelta(seconds=seconds), _TICK if seconds > 0 else timedelta()), action)
 
     def spawn(self, work: Callable[[], None], owner: Any = None) -> Task:
         task = Task(self, work, owner)
