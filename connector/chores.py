@@ -45,7 +45,7 @@ class Chores:
         it is `enough`. A crash between the two sends one twice: its message id is the entry's, so the queue's duplicate
         detection or the receiver can tell. A bulk run sends those of its own entries itself."""
         path = (
-            "loy_entries?$select=loy_sequence,loy_kind,loy_points,loy_cause,loy_tiercode,loy_occurredon"
+            "loy_entries?$select=loy_sequence,loy_kind,loy_points,loy_cause,loy_tiercode,loy_occurredon,loy_noticetemplate"
             "&$expand=loy_MembershipId($select=loy_customerkey,loy_balance)"
             f"&$filter=loy_noticestatus eq {NoticeStatus.WAITING.value}"
         )
@@ -73,6 +73,7 @@ class Chores:
                     tier=row["loy_tiercode"],
                     occurred_on=row["loy_occurredon"],
                     balance=row["loy_MembershipId"]["loy_balance"],
+                    template=row["loy_noticetemplate"] or "",
                 )
                 for row in page
             ]

@@ -134,8 +134,8 @@ class Processor:
             if refusal:
                 raise refused(refusal)
             program = self._programs.current()
-            if change.mandate and not change.mandate.notices:
-                program = program.silent()
+            if change.mandate:
+                program = program.announcing(change.mandate.notices, change.mandate.template)
             return program, self._case(Request(change, program, behind, attempt))
         except Unusable as error:
             return program, Case(unusable(error))

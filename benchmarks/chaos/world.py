@@ -224,7 +224,7 @@ class Condition:
     def _arrange(self, wake: Callable[[], None], left: float | None) -> None:
         self._waiting.append(wake)
         if left is not None:
-            self._world.after(max(left, 1e-6), wake)
+            self._world.after(left, wake)
 
 
 class Threads:

@@ -53,6 +53,7 @@ class Mandate(BaseModel):
     spare_days: int = Field(default=0, ge=0, le=3650)
     expires: bool = True
     notices: bool = True
+    template: str = Field(default="", max_length=100)
 
 
 class Change(BaseModel):

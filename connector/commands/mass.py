@@ -81,7 +81,7 @@ def _run(app: App, arguments: argparse.Namespace) -> int:
         case "status":
             return _show(app, read(app.client, arguments.run))
         case action:
-            return _show(app, set_status(app.client, arguments.run, _CONTROL[action]))
+            return _show(app, set_status(app.client, arguments.run, _CONTROL[action], app.now))
 
 
 def _order(app: App, arguments: argparse.Namespace, *, dry_run: bool) -> Order:

@@ -108,13 +108,14 @@ class Program(Accrual):
     adjustment_limit: int | None = None
     writes_rating: bool = True
     notice_kinds: frozenset[str] = frozenset()
+    notice_template: str = ""
     id: str | None = None
     tier_history: tuple[tuple[date, tuple[Tier, ...]], ...] = ()
     accrual_history: tuple[tuple[date, Accrual], ...] = ()
 
-    def silent(self) -> Self:
-        """The same programme, whose entries announce nothing."""
-        return replace(self, notice_kinds=frozenset())
+    def announcing(self, notices: bool, template: str = "") -> Self:
+        """The same programme for the entries of a run: whether they announce anything, and by which template."""
+        return replace(self, notice_kinds=self.notice_kinds if notices else frozenset(), notice_template=template)
 
     def rule_on(self, day: date) -> EarnRule | None:
         """The version in force on a day, or None before the first."""

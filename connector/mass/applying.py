@@ -71,7 +71,7 @@ class Applier:
     ) -> None:
         self._client = client
         self._decider = decider
-        self._program = program if order.notices else program.silent()
+        self._program = program.announcing(order.notices)
         self._order = order
         self._run_id = run_id
         self._pace = pace

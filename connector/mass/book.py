@@ -116,11 +116,11 @@ def read(client: DataverseClient, run_id: str) -> Progress:
     return Book(client, run_id).read()
 
 
-def set_status(client: DataverseClient, run_id: str, status: BulkStatus) -> Progress:
+def set_status(client: DataverseClient, run_id: str, status: BulkStatus, clock: Callable[[], datetime]) -> Progress:
     """Pause (PAUSED), resume (RUNNING) or cancel (CANCELLED) a run; workers notice between two pages.
 
     BadOrder when the run has ended."""
-    return Book(client, run_id).set_status(status)
+    return Book(client, run_id, clock).set_status(status)
 
 
 def under_way(client: DataverseClient) -> list[str]:
@@ -151,7 +151,12 @@ class Book:
         def change(page: _Page) -> None:
             if page.progress.status in ENDED and page.progress.status is not status:
                 raise BadOrder(f"the run has ended: it is {page.progress.status.name.lower()}")
-            page.columns |= {"loy_status": status.value, "loy_message": message[:4000] or None}
+            over = status in ENDED or status is BulkStatus.FAILED
+            page.columns |= {
+                "loy_status": status.value,
+                "loy_message": message[:4000] or None,
+                "loy_endedon": self._now() if over else None,
+            }
             page.progress = replace(page.progress, status=status, message=message)
 
         return self._change(change).progress

@@ -145,6 +145,7 @@ def review(order: Order, run_id: str, customer: str, membership_id: str, exclude
         spare_days=order.spare_days,
         expires=not excluded.has(customer, membership_id),
         notices=order.notices,
+        template=order.template,
     )
     return Change.about(
         Subject.REVIEW, membership_id, customer, cause=f"run {run_id}", correlation_id=run_id, mandate=mandate

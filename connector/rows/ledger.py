@@ -78,7 +78,7 @@ def entry_id(entry: Entry) -> str:
 def entry_row(program: Program, entry: Entry) -> dict[str, Any]:
     movements = entry.moved
     notice = NoticeStatus.WAITING if entry.kind.value in program.notice_kinds else NoticeStatus.NONE
-    return {
+    row: dict[str, Any] = {
         "loy_entryid": entry_id(entry),
         "loy_name": f"{entry.kind.value} {entry.points:+}" if entry.kind is not Kind.TIER else f"tier {movements.tier}",
         "loy_MembershipId@odata.bind": bind("loy_memberships", Customer.parse(entry.customer).membership_id),
@@ -97,6 +97,9 @@ def entry_row(program: Program, entry: Entry) -> dict[str, Any]:
         "loy_hash": entry.hash,
         "loy_noticestatus": notice.value,
     }
+    if program.notice_template:
+        row["loy_noticetemplate"] = program.notice_template
+    return row
 
 
 def membership_row(program: Program, membership: Membership, state: State, name: str, now: datetime) -> dict[str, Any]:

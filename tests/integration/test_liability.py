@@ -100,9 +100,9 @@ def test_what_another_process_holds_is_left_to_it_until_it_is_not_heard_of(compa
 
 def test_a_count_is_paused_and_resumed_as_any_run(company: Company) -> None:
     run_id = company.start()
-    set_status(company.client, run_id, BulkStatus.PAUSED)
+    set_status(company.client, run_id, BulkStatus.PAUSED, company.now)
     assert company.count(run_id).totals.done == 0
-    set_status(company.client, run_id, BulkStatus.RUNNING)
+    set_status(company.client, run_id, BulkStatus.RUNNING, company.now)
     assert company.count(run_id).totals.done == 60
 
 

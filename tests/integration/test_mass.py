@@ -279,7 +279,7 @@ def test_who_is_settled_first_is_decided_behind_what_waits_for_them(town: Town) 
     wrong = town.start(settle_first="<fetch><entity name='invoice'/></fetch>")
     with pytest.raises(BadOrder, match="loy_settlefirst: it must look for"):
         town.work(wrong)
-    set_status(town.client, wrong, BulkStatus.CANCELLED)
+    set_status(town.client, wrong, BulkStatus.CANCELLED, town.now)
     town.holds()
 
 
@@ -292,23 +292,24 @@ def test_a_run_is_paused_resumed_and_cancelled(town: Town) -> None:
         nonlocal pauses
         if progress.totals.done and not pauses:
             pauses += 1
-            set_status(town.client, run_id, BulkStatus.PAUSED)
+            set_status(town.client, run_id, BulkStatus.PAUSED, town.now)
 
     paused = town.work(run_id, lanes=1, progress=pause)
     assert paused.status is BulkStatus.PAUSED
     assert 0 < paused.totals.done < expected(people)[0]
     assert town.work(run_id).totals == paused.totals  # whoever comes now, leaves again
-    set_status(town.client, run_id, BulkStatus.RUNNING)
+    set_status(town.client, run_id, BulkStatus.RUNNING, town.now)
     assert done(town.work(run_id)) == expected(people)
     with pytest.raises(BadOrder, match="has ended"):
-        set_status(town.client, run_id, BulkStatus.CANCELLED)
+        set_status(town.client, run_id, BulkStatus.CANCELLED, town.now)
 
     town.settle(60)
     second = town.start()
     stopped = town.work(second, lanes=1, stop=lambda: read(town.client, second).totals.done > 0)
     assert (stopped.status, stopped.totals.done > 0) == (BulkStatus.RUNNING, True)
-    set_status(town.client, second, BulkStatus.CANCELLED)
+    set_status(town.client, second, BulkStatus.CANCELLED, town.now)
     assert town.work(second).status is BulkStatus.CANCELLED
+    assert town.client.get(f"loy_bulkruns({second})?$select=loy_endedon")["loy_endedon"]
     town.work(town.start())
     town.holds()
 
@@ -419,7 +420,7 @@ def test_customers_of_a_view_are_left_alone(town: Town) -> None:
         "loy_exclude",
     )
     town.client.commit([Update(f"loy_bulkruns({wrong})", {"loy_exclude": None})])
-    resumed = set_status(town.client, wrong, BulkStatus.RUNNING)
+    resumed = set_status(town.client, wrong, BulkStatus.RUNNING, town.now)
     assert (resumed.status, resumed.message) == (BulkStatus.RUNNING, "")
     assert town.work(wrong).totals.done == 1
     town.holds()
@@ -628,7 +629,7 @@ def test_a_crash_repeats_notices_of_one_page_under_the_same_ids(town: Town) -> N
 
     with pytest.raises(Crash):
         town.work(run_id, notify=crash, lanes=1, page=5, worker="one")
-    set_status(town.client, run_id, BulkStatus.RUNNING)
+    set_status(town.client, run_id, BulkStatus.RUNNING, town.now)
     repeated = len(queue.messages)
     town.moment += timedelta(seconds=LEASE + 1)
     ended = town.work(run_id, notify=queue.send, page=5, worker="two")
@@ -729,7 +730,7 @@ def test_commands(town: Town, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(town, "run", backfill) == 2
     assert "goes on with the command that began it" in capsys.readouterr().err
     assert read(town.client, backfill).status is BulkStatus.RUNNING
-    set_status(town.client, backfill, BulkStatus.CANCELLED)
+    set_status(town.client, backfill, BulkStatus.CANCELLED, town.now)
     assert command(town, "liability") == 0
     assert "in money" in capsys.readouterr().out
 
@@ -764,8 +765,8 @@ def test_a_review_that_no_run_sent_cancels_nothing(town: Town) -> None:
     town.holds()
 
 
-def test_their_session_keeps_to_what_the_run_was_ordered(town: Town) -> None:
-    """Spared points live on there too, and nothing is announced."""
+def interrupted(town: Town, **order: Any) -> Resident:
+    """Whoever redeems while a run writes them, and is left by it to their session."""
     people = town.settle(40)
     clerk = spender(people)
 
@@ -773,9 +774,15 @@ def test_their_session_keeps_to_what_the_run_was_ordered(town: Town) -> None:
         if clerk.customer.membership_id in str(request.body or "") and "/loy_entries/Microsoft" in request.url:
             assert redeem(town, clerk.customer, 100)["loy_transactioncode"]
 
-    progress = town.work(town.start(spare_days=900, notices=False), meddled(town, before=meddle), lanes=1, page=100)
+    progress = town.work(town.start(**order), meddled(town, before=meddle), lanes=1, page=100)
     assert progress.totals.second_round == 1
     town.office.work([])
+    return clerk
+
+
+def test_their_session_keeps_to_what_the_run_was_ordered(town: Town) -> None:
+    """Spared points live on there too, and nothing is announced."""
+    clerk = interrupted(town, spare_days=900, notices=False)
     member = ledger.membership_of(clerk.customer, town.client.get(ledger.membership_path(clerk.customer)))
     assert member.state.balance == clerk.state.balance - 100 * (member.state.sequence - clerk.state.sequence - 1)
     assert min(member.state.lots) >= town.now().date()
@@ -783,6 +790,14 @@ def test_their_session_keeps_to_what_the_run_was_ordered(town: Town) -> None:
     last = max(town.client.get(path), key=lambda row: row["loy_sequence"])
     assert last["loy_noticestatus"] == NoticeStatus.NONE
     town.holds()
+
+
+def test_notices_from_their_session_carry_the_template_of_the_run(town: Town) -> None:
+    clerk, waiting = interrupted(town, template="Goodbye"), Queue()
+    Chores(town.client, town.office.sent.extend, town.now).send_notices(waiting)  # type: ignore[arg-type]
+    told = [json.loads(str(message)) for message in waiting.messages]
+    templates = {body["kind"]: body.get("template") for body in told if body["customer"] == str(clerk.customer)}
+    assert templates == {"redeem": None, "expire": "Goodbye"}
 
 
 def jobs_of(town: Town) -> MassJobs:

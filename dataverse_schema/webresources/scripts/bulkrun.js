@@ -87,7 +87,10 @@
     busy = true;
     byId("really").hidden = true;
     try {
-      await Loyalty.webApi.update(path, { loy_status: status });
+      await Loyalty.webApi.update(path, {
+        loy_status: status,
+        loy_endedon: status === STATUS.CANCELLED ? new Date().toISOString() : null
+      });
       notice(say("run.asked", {}));
     } catch (error) {
       fail(error);
