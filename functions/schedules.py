@@ -35,6 +35,7 @@ def pick_up_waiting(timer: func.TimerRequest) -> None:
         _log.info("version %s of the programme begins on %s", published.version, published.begins)
 
 
+# Half an hour after the sweep's first look: an invoice it finds may earn points whose last day is over.
 @schedules.function_name("StartReviews")
 @schedules.timer_trigger(arg_name="timer", schedule="0 30 1 * * *")
 def start_reviews(timer: func.TimerRequest) -> None:
@@ -50,7 +51,7 @@ def run_mass_jobs(timer: func.TimerRequest) -> None:
 
 
 @schedules.function_name("SweepChanges")
-@schedules.timer_trigger(arg_name="timer", schedule="0 */15 2-5 * * *")
+@schedules.timer_trigger(arg_name="timer", schedule="0 */15 1-5 * * *")
 def sweep_changes(timer: func.TimerRequest) -> None:
     _log.info("%s", app().sweep.run(enough=_after(_LONGEST)))
 

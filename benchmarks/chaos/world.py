@@ -79,6 +79,7 @@ class World:
         self.current: Task | None = None
         self.failures: list[BaseException] = []
         self.turns = 0
+        self.leaps: list[tuple[datetime, datetime]] = []
         self.next_due: Callable[[], datetime | None] = lambda: None
         self.run_due: Callable[[datetime], None] = lambda now: None
         self._now = start
@@ -133,6 +134,7 @@ class World:
         """Time in which nobody did anything: what was due in it is due at its end."""
         heap = [(max(when, to), number, action) for when, number, action in self._heap]
         heapq.heapify(heap)
+        self.leaps.append((self._now, to))
         self._heap, self._now = heap, to
 
 
