@@ -5,12 +5,14 @@ import os
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from connector.counter import RedemptionRequest, VoidRequest
+from local.functions.ncrontab import Schedule
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {
@@ -85,6 +87,15 @@ def test_every_http_function_asks_for_a_key(triggers: dict[str, dict[str, Any]])
 
 def test_binding_names_are_ones_that_the_host_accepts(triggers: dict[str, dict[str, Any]]) -> None:
     assert all(re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", trigger["name"]) for trigger in triggers.values())
+
+
+def test_the_night_begins_with_what_events_missed(triggers: dict[str, dict[str, Any]]) -> None:
+    """What the sweep finds may be past its last day, or change a tier."""
+    evening = datetime(2026, 11, 22, 22, tzinfo=UTC)
+    sweep, review = (
+        Schedule.parse(triggers[name]["schedule"]).after(evening) for name in ("SweepChanges", "StartReviews")
+    )
+    assert review - sweep >= timedelta(minutes=30)
 
 
 def test_openapi_describes_the_routes_and_bodies(triggers: dict[str, dict[str, Any]]) -> None:
