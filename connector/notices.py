@@ -3,10 +3,18 @@
 import json
 from typing import TYPE_CHECKING
 
-from connector.loyalty.ledger import Kind
+from connector.loyalty.ledger import Entry, Kind
+from connector.loyalty.program import Program
 
 if TYPE_CHECKING:
     from azure.servicebus import ServiceBusMessage
+
+_NO_NEWS = frozenset({Kind.EARN, Kind.EXPIRE})  # without points: spend that earns nothing, points that are all spared
+
+
+def announced(program: Program, entry: Entry) -> bool:
+    """Whether somebody is to be told of an entry."""
+    return entry.kind.value in program.notice_kinds and bool(entry.points or entry.kind not in _NO_NEWS)
 
 
 def notice(

@@ -44,7 +44,7 @@ _TOTALS = {
     "throttled": "loy_throttled",
     "notices": "loy_noticesconfirmed",
 }
-_ROW = f"{_ORDER},{','.join(_TOTALS.values())},loy_status,loy_cursor,loy_startedon,loy_seenon,loy_figures,loy_message"
+_ROW = f"{_ORDER},{','.join(_TOTALS.values())},loy_status,loy_cursor,loy_startedon,loy_seenon,loy_endedon,loy_figures,loy_message"
 _WORKED_ON = (BulkKind.EXPIRY, BulkKind.REVIEW, BulkKind.RULES, BulkKind.OUTSTANDING)
 ENDED = frozenset({BulkStatus.DONE, BulkStatus.CANCELLED})  # what failed may be resumed when its reason is gone
 
@@ -65,6 +65,10 @@ class Part:
     owner: str = ""
     until: float = 0.0  # seconds since 1970
     visited: int = 0
+
+    @property
+    def half_done(self) -> bool:
+        return self.begun > self.done
 
     def free(self, now: datetime) -> bool:
         return not self.owner or self.until < now.timestamp()
@@ -119,15 +123,17 @@ def read(client: DataverseClient, run_id: str) -> Progress:
 def set_status(client: DataverseClient, run_id: str, status: BulkStatus, clock: Callable[[], datetime]) -> Progress:
     """Pause (PAUSED), resume (RUNNING) or cancel (CANCELLED) a run; workers notice between two pages.
 
-    BadOrder when the run has ended."""
+    A run that is cancelled has ended when the pages that were begun are finished, counted and announced. BadOrder when it was
+    over before."""
     return Book(client, run_id, clock).set_status(status)
 
 
 def under_way(client: DataverseClient) -> list[str]:
-    """Ids of the runs that wait to be worked on, oldest first."""
+    """Ids of the runs that wait to be worked on; first whose turn is longest ago, so that a long one does not hold up others."""
     kinds = " or ".join(f"loy_kind eq {kind.value}" for kind in _WORKED_ON)
-    condition = f"loy_status eq {BulkStatus.RUNNING.value} and ({kinds})"
-    rows = client.get(f"loy_bulkruns?$select=loy_name&$filter={condition}&$orderby=createdon")
+    ending = f"loy_status eq {BulkStatus.CANCELLED.value} and loy_endedon eq null"
+    condition = f"(loy_status eq {BulkStatus.RUNNING.value} or {ending}) and ({kinds})"
+    rows = client.get(f"loy_bulkruns?$select=loy_name&$filter={condition}&$orderby=loy_seenon,createdon")
     return [row["loy_bulkrunid"] for row in rows]
 
 
@@ -151,13 +157,10 @@ class Book:
         def change(page: _Page) -> None:
             if page.progress.status in ENDED and page.progress.status is not status:
                 raise BadOrder(f"the run has ended: it is {page.progress.status.name.lower()}")
-            over = status in ENDED or status is BulkStatus.FAILED
-            page.columns |= {
-                "loy_status": status.value,
-                "loy_message": message[:4000] or None,
-                "loy_endedon": self._now() if over else None,
-            }
-            page.progress = replace(page.progress, status=status, message=message)
+            ended = self._now() if status is BulkStatus.FAILED else None
+            page.columns |= {"loy_status": status.value, "loy_message": message[:4000] or None, "loy_endedon": ended}
+            page.progress = replace(page.progress, status=status, message=message, ended_on=ended)
+            self._end(page, self._now())
 
         return self._change(change).progress
 
@@ -165,6 +168,10 @@ class Book:
         """End a run that cannot be begun, whatever else its row says."""
         columns = {"loy_status": BulkStatus.FAILED.value, "loy_message": message[:4000], "loy_endedon": self._now()}
         self._client.commit([Update(self._path, columns)])
+
+    def end(self) -> Progress:
+        """Say that a cancelled run is over, unless a page is half done."""
+        return self._change(lambda page: self._end(page, self._now())).progress
 
     def plan(self, parts: Sequence[Part]) -> Progress:
         """Keep what is to be visited, unless somebody else was first."""
@@ -190,7 +197,7 @@ class Book:
             for part in page.parts or ():
                 if part.owner == owner and part.low in mine:
                     part.until = now.timestamp() + self._lease
-                elif page.progress.status is not BulkStatus.RUNNING or len(claimed) == wanted:
+                elif len(claimed) == wanted or not (page.progress.goes_on and (page.progress.runs or part.half_done)):
                     continue
                 elif part.owner == owner or part.free(now):  # ours: the answer to an earlier attempt was lost
                     part.owner, part.until = owner, now.timestamp() + self._lease
@@ -240,9 +247,18 @@ class Book:
         page.columns["loy_seenon"] = now
         page.progress = replace(page.progress, seen_on=now)
         page.columns["loy_persecond"] = Decimal(f"{page.progress.per_second:.1f}")
-        if page.parts == [] and page.progress.status is BulkStatus.RUNNING:
-            page.columns |= {"loy_status": BulkStatus.DONE.value, "loy_endedon": now}
-            page.progress = replace(page.progress, status=BulkStatus.DONE)
+        self._end(page, now)
+
+    def _end(self, page: _Page, now: datetime) -> None:
+        """Done when no part is left; cancelled when no page is half done."""
+        status = page.progress.status
+        if status is BulkStatus.RUNNING and page.parts == []:
+            status = BulkStatus.DONE
+        elif status is not BulkStatus.CANCELLED or any(part.half_done for part in page.parts or ()):
+            return
+        if page.progress.ended_on is None:
+            page.columns |= {"loy_status": status.value, "loy_endedon": now}
+            page.progress = replace(page.progress, status=status, ended_on=now)
 
     def _now(self) -> datetime:
         assert self._clock is not None
@@ -312,6 +328,7 @@ def _progress(run_id: str, row: Row, parts: list[Part] | None) -> Progress:
         parts_left=None if parts is None else len(parts),
         started_on=utc(row["loy_startedon"]) if row["loy_startedon"] else None,
         seen_on=utc(row["loy_seenon"]) if row["loy_seenon"] else None,
+        ended_on=utc(row["loy_endedon"]) if row["loy_endedon"] else None,
         message=row["loy_message"] or "",
         figures=Counter(figures),
     )

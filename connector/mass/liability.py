@@ -20,7 +20,7 @@ from connector.mass import selection
 from connector.mass.book import Book, Lost, Part
 from connector.mass.figures import by_month
 from connector.mass.order import BadOrder, Figures, Progress, Totals
-from connector.rows.choices import BulkKind, BulkStatus
+from connector.rows.choices import BulkKind
 from connector.rows.values import Row
 
 PENDING, OWED = "pending", "owed"
@@ -74,10 +74,10 @@ def _counted(
     stop: Callable[[], bool],
 ) -> Progress:
     state = book.read()
-    if state.status is not BulkStatus.RUNNING:
+    if not state.goes_on:
         return state
     everybody = replace(state.order, kind=BulkKind.RULES)
-    if state.parts_left is None:
+    if state.runs and state.parts_left is None:
         book.plan(selection.parts(client, everybody, page))
 
     def read(part: Part) -> None:

@@ -85,7 +85,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A run as its row tells it. `parts_left` is None before the customers were counted."""
+    """A run as its row tells it. `parts_left` is None before the customers were counted, `ended_on` until it is over."""
 
     run_id: str
     order: Order
@@ -94,8 +94,18 @@ class Progress:
     parts_left: int | None
     started_on: datetime | None
     seen_on: datetime | None
+    ended_on: datetime | None
     message: str
     figures: Figures = field(default_factory=Counter)
+
+    @property
+    def runs(self) -> bool:
+        return self.status is BulkStatus.RUNNING
+
+    @property
+    def goes_on(self) -> bool:
+        """There is something to do: all that is left, or, once it was cancelled, what was begun."""
+        return self.runs or (self.status is BulkStatus.CANCELLED and self.ended_on is None)
 
     @property
     def at(self) -> datetime:

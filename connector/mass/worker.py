@@ -33,7 +33,7 @@ from connector.mass.lists import NOBODY, CustomerList
 from connector.mass.order import BadOrder, Figures, Order, Progress, Totals
 from connector.mass.pace import WINDOW, Pace
 from connector.mass.whatif import changed
-from connector.notices import notice
+from connector.notices import announced, notice
 from connector.processing import broken
 from connector.rows import ledger
 from connector.rows.choices import BulkKind, BulkStatus
@@ -82,11 +82,13 @@ def work(
     book = Book(clients[0], run_id, clock, lease)
     try:
         state = book.read()
-        if state.status is not BulkStatus.RUNNING:
+        if not state.goes_on:
+            return state
+        if not state.runs and not (state := book.end()).goes_on:
             return state
         state.order.check(clock().date())
         program = _as_if(program, state.order)
-        if state.parts_left is None:
+        if state.runs and state.parts_left is None:
             state = book.plan(selection.parts(clients[0], state.order, page))
         excluded = lists.read(clients[0], "loy_exclude", state.order.exclude)
         settled_first = lists.read(clients[0], "loy_settlefirst", state.order.settle_first)
@@ -135,7 +137,7 @@ def work(
                 running[pool.submit(crew.visit, part)] = (part, crew)
             progress(state)
             if not running:
-                if stop() or state.status is not BulkStatus.RUNNING:
+                if stop() or not state.runs:
                     return state
                 time.sleep(min(_PAUSE, lease / 3))
                 continue
@@ -188,13 +190,13 @@ class _Crew:
     def visit(self, part: Part) -> None:
         """Go through a part; between two pages look whether to go on. What was begun by somebody who died comes first."""
         applier = Applier(self.client, self.program, self.order, self.decider, self.run_id, self.pace, self.clock)
-        totals, figures = self._resumed(part, applier) if part.begun > part.done else (Totals(), Counter())
+        totals, figures = self._resumed(part, applier) if part.half_done else (Totals(), Counter())
         for rows in selection.pages(self.client, self.order, part, self.page):
             part.begun = selection.place(rows[-1])
             progress = self.book.report(part, totals, figures)
             self.progress(progress)
             totals, figures = Totals(), Counter()
-            if progress.status is not BulkStatus.RUNNING or self.stop():
+            if not progress.runs or self.stop():
                 part.begun = part.done
                 self.book.leave(part, totals, figures, finished=False)
                 return
@@ -243,7 +245,7 @@ class _Crew:
 
     def _announce(self, members: Sequence[Member]) -> int:
         """Send the notices of what was written; how many."""
-        kinds = self.program.notice_kinds if self.order.notices else ()
+        program = self.program.announcing(self.order.notices)
         notices = [
             notice(
                 ledger.entry_id(entry),
@@ -258,7 +260,7 @@ class _Crew:
             )
             for member in members
             for entry in [*member.own, *member.decision.entries]
-            if entry.kind.value in kinds
+            if announced(program, entry)
         ]
         if notices:
             _sent(self.notify, notices)

@@ -10,6 +10,7 @@ from connector.identity import Customer, derived_id
 from connector.loyalty.ledger import Entry, Kind, State
 from connector.loyalty.program import Program
 from connector.loyalty.tiers import next_review
+from connector.notices import announced
 from connector.rows.choices import KIND, KIND_OF, NoticeStatus
 from connector.rows.values import Row, moment
 
@@ -77,7 +78,7 @@ def entry_id(entry: Entry) -> str:
 
 def entry_row(program: Program, entry: Entry) -> dict[str, Any]:
     movements = entry.moved
-    notice = NoticeStatus.WAITING if entry.kind.value in program.notice_kinds else NoticeStatus.NONE
+    notice = NoticeStatus.WAITING if announced(program, entry) else NoticeStatus.NONE
     row: dict[str, Any] = {
         "loy_entryid": entry_id(entry),
         "loy_name": f"{entry.kind.value} {entry.points:+}" if entry.kind is not Kind.TIER else f"tier {movements.tier}",

@@ -278,7 +278,6 @@ def test_a_bulk_run_is_steered_from_its_form(desk: Desks, shop: Shop) -> None:
     page.get_by_role("button", name="Ja, abbrechen").click()
     expect(page.locator("#head")).to_contain_text("Abgebrochen")
     expect(page.get_by_role("button")).to_have_count(0)
-    assert shop.client.request("GET", f"{path}?$select=loy_endedon").json()["loy_endedon"]
 
 
 def before(row: dict[str, Any]) -> int:

@@ -800,6 +800,64 @@ def test_notices_from_their_session_carry_the_template_of_the_run(town: Town) ->
     assert templates == {"redeem": None, "expire": "Goodbye"}
 
 
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_run_that_is_cancelled_finishes_and_announces_what_was_begun(town: Town, crash: bool) -> None:
+    """Its worker died behind a bulk call, or the queue refused."""
+    people, run_id = town.settle(40), town.start()
+    queue = Queue()
+
+    def die(request: Any) -> None:
+        if "/loy_entries/Microsoft" in request.url:
+            raise Crash
+
+    if crash:
+        with pytest.raises(Crash):
+            town.work(run_id, meddled(town, after=die), notify=queue.send, lanes=1, page=10)
+    else:
+        queue.room = 0
+        town.work(run_id, notify=queue.send, lanes=1, page=10, stop=lambda: queue.refused > 0)
+    begun = set_status(town.client, run_id, BulkStatus.CANCELLED, town.now)
+    assert (begun.totals.done, begun.ended_on) == (0, None)
+    queue.room = 10**9
+    town.moment += timedelta(seconds=LEASE + 1)
+    ended = town.work(run_id, notify=queue.send, page=10)
+    assert (ended.status, ended.ended_on is not None) == (BulkStatus.CANCELLED, True)
+    written = town.client.get(f"loy_entries?$select=loy_points&$filter=_loy_bulkrunid_value eq {run_id}")
+    assert {message.message_id for message in queue.messages} == {row["loy_entryid"] for row in written}
+    assert 0 < len(written) == ended.totals.notices < sum(person.gone > 0 for person in people)
+    assert ended.totals.points == -sum(row["loy_points"] for row in written)
+    assert town.work(run_id, notify=queue.send).totals == ended.totals
+    town.work(town.start())
+    town.holds()
+
+
+def test_a_run_that_cannot_go_on_holds_up_no_other(town: Town) -> None:
+    town.settle(10)
+    queue = Queue()
+    queue.room = 0
+    jobs = replace(jobs_of(town), notify=queue.send)
+    stuck, other = town.start(), town.start(dry_run=True)
+    for _ in range(2):
+        queue.refused = 0
+        for progress in jobs.work_all(stop=lambda: queue.refused > 0):
+            assert progress.run_id in (stuck, other)
+        town.moment += timedelta(seconds=LEASE + 1)
+    assert read(town.client, other).status is BulkStatus.DONE
+    queue.room = 10**9
+    assert {progress.status for progress in jobs.work_all(stop=lambda: False)} == {BulkStatus.DONE}
+    town.holds()
+
+
+def test_who_loses_nothing_is_told_nothing(town: Town) -> None:
+    """All their points are spared."""
+    town.settle(20)
+    queue = Queue()
+    spared = town.work(town.start(spare_days=3650), notify=queue.send)
+    assert (spared.totals.points, queue.messages) == (0, [])
+    town.work(town.start())
+    town.holds()
+
+
 def jobs_of(town: Town) -> MassJobs:
     """As the function app's timer works."""
     return MassJobs([town.client], Programs(town.client, "CJ"), town.office.sent.extend, town.notices.send, town.now)

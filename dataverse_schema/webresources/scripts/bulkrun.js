@@ -63,7 +63,7 @@
       start: status === STATUS.DRAFT,
       pause: status === STATUS.RUNNING,
       resume: status === STATUS.PAUSED || status === STATUS.FAILED,
-      cancel: status === STATUS.RUNNING || status === STATUS.PAUSED
+      cancel: status === STATUS.RUNNING || status === STATUS.PAUSED || status === STATUS.FAILED
     };
   }
 
@@ -87,10 +87,7 @@
     busy = true;
     byId("really").hidden = true;
     try {
-      await Loyalty.webApi.update(path, {
-        loy_status: status,
-        loy_endedon: status === STATUS.CANCELLED ? new Date().toISOString() : null
-      });
+      await Loyalty.webApi.update(path, { loy_status: status, loy_endedon: null });
       notice(say("run.asked", {}));
     } catch (error) {
       fail(error);
