@@ -10,8 +10,9 @@ from typing import Any
 
 from connector.app import App
 from connector.commands.tables import by_month_and_tier
+from connector.loyalty.decisions import Outcome
 from connector.mass import Order, Progress, read, set_status
-from connector.rows.choices import BulkKind, BulkStatus
+from connector.rows.choices import OUTCOME, BulkKind, BulkStatus
 
 HELP = "expiry and reviews of many customers: start, run, pause, resume, cancel, status, what-if"
 _KINDS = {"expiry": BulkKind.EXPIRY, "review": BulkKind.REVIEW, "rules": BulkKind.RULES}
@@ -161,7 +162,16 @@ def _show(app: App, progress: Progress) -> int:
         if points:
             print(f"\n{what}\n{by_month_and_tier(points, value)}")
     _moves(progress, value)
-    return 1 if totals.failed or progress.status is BulkStatus.FAILED else 0
+    parked = _parked(app, progress) if totals.failed or totals.second_round else 0
+    if parked:
+        print(f"\n{parked} parked in the integration log, with the reasons: correlation id {progress.run_id}")
+    return 1 if totals.failed or parked or progress.status is BulkStatus.FAILED else 0
+
+
+def _parked(app: App, progress: Progress) -> int:
+    """How many changes of a run are parked now, those of its second round among them."""
+    condition = f"loy_correlationid eq '{progress.run_id}' and loy_outcome eq {OUTCOME[Outcome.PARKED]}"
+    return sum(len(page) for page in app.client.pages(f"loy_integrationlogs?$select=loy_name&$filter={condition}"))
 
 
 def _moves(progress: Progress, value: Any) -> None:

@@ -446,7 +446,9 @@ def test_a_run_does_not_look_into_the_future(town: Town) -> None:
         start(town.client, Order(BulkKind.EXPIRY, town.now().date() + timedelta(days=1)), town.now)
 
 
-def test_a_broken_ledger_and_an_unreadable_row_are_listed_and_stop_nobody(town: Town) -> None:
+def test_a_broken_ledger_and_an_unreadable_row_are_listed_and_stop_nobody(
+    town: Town, capsys: pytest.CaptureFixture[str]
+) -> None:
     people = town.settle(60)
     due = [person for person in people if person.gone]
     broken = next(person.customer for person in due if len(person.entries) > 1)
@@ -465,6 +467,8 @@ def test_a_broken_ledger_and_an_unreadable_row_are_listed_and_stop_nobody(town: 
         str(broken): "ledger_broken",
         str(unreadable): "unreadable",
     }
+    assert command(town, "status", run_id) == 1
+    assert f"2 parked in the integration log, with the reasons: correlation id {run_id}" in capsys.readouterr().out
     town.client.commit([Update(f"loy_memberships({unreadable.membership_id})", {"loy_state": state})])
     audit = Audit(town.client, town.program, town.now(), repair=True)
     audit.run()

@@ -68,7 +68,7 @@
   }
 
   async function failures() {
-    if (!row.loy_failed) {
+    if (!row.loy_failed && !row.loy_secondround) {  // what the second round could not do is listed too
       dom.put(byId("failures"), []);
       return;
     }
