@@ -31,6 +31,8 @@ def notice(
 ) -> "ServiceBusMessage":
     """The message about one entry. Its id is the entry's: the queue's duplicate detection or the receiver knows a repetition.
 
+    `balance` is what the customer has when the message is made, later entries included.
+
     `template` names how whoever writes to the customer should put it; without one they choose by kind.
     """
     from azure.servicebus import ServiceBusMessage  # heavy: paid when the first message is sent
