@@ -17,7 +17,7 @@ from typing import Any
 from uuid import uuid4
 
 from connector.dataverse import Conflict, DataverseClient, NotFound, Update, Upsert
-from connector.dataverse.odata import guid, utc
+from connector.dataverse.odata import bind, guid, utc
 from connector.mass.order import BadOrder, Figures, Order, Progress, Totals
 from connector.rows.choices import BulkKind, BulkStatus
 from connector.rows.values import Row, day
@@ -29,7 +29,7 @@ START: Place = (-1, "")
 _ATTEMPTS = 50
 _ORDER = (
     "loy_name,loy_kind,loy_asof,loy_dryrun,loy_whatif,loy_exclude,loy_settlefirst,loy_sparedays,loy_hold,loy_notices,"
-    "loy_noticetemplate"
+    "loy_noticetemplate,_loy_programid_value"
 )
 _TOTALS = {
     "selected": "loy_selected",
@@ -110,6 +110,8 @@ def start(client: DataverseClient, order: Order, clock: Callable[[], datetime], 
         "loy_noticetemplate": order.template or None,
         "loy_status": BulkStatus.RUNNING.value,
     }
+    if order.program:
+        row["loy_ProgramId@odata.bind"] = bind("loy_programs", order.program)
     with suppress(Conflict):
         client.commit([Upsert(f"loy_bulkruns({run_id})", row, only_if_new=True)])
     return run_id
@@ -128,11 +130,14 @@ def set_status(client: DataverseClient, run_id: str, status: BulkStatus, clock: 
     return Book(client, run_id, clock).set_status(status)
 
 
-def under_way(client: DataverseClient) -> list[str]:
-    """Ids of the runs that wait to be worked on; first whose turn is longest ago, so that a long one does not hold up others."""
+def under_way(client: DataverseClient, program_id: str) -> list[str]:
+    """Ids of the runs of a programme, or of none in particular, that wait to be worked on.
+
+    Whose turn is longest ago comes first, so that a long run does not hold up others."""
     kinds = " or ".join(f"loy_kind eq {kind.value}" for kind in _WORKED_ON)
     ending = f"loy_status eq {BulkStatus.CANCELLED.value} and loy_endedon eq null"
-    condition = f"(loy_status eq {BulkStatus.RUNNING.value} or {ending}) and ({kinds})"
+    ours = f"_loy_programid_value eq null or _loy_programid_value eq {guid(program_id)}"
+    condition = f"(loy_status eq {BulkStatus.RUNNING.value} or {ending}) and ({kinds}) and ({ours})"
     rows = client.get(f"loy_bulkruns?$select=loy_name&$filter={condition}&$orderby=loy_seenon,createdon")
     return [row["loy_bulkrunid"] for row in rows]
 
@@ -317,6 +322,7 @@ def _progress(run_id: str, row: Row, parts: list[Part] | None) -> Progress:
         notices=row["loy_notices"] is not False,
         template=row["loy_noticetemplate"] or "",
         what_if=row["loy_whatif"] or "",
+        program=row["_loy_programid_value"] or "",
     )
     totals = Totals(**{name: _number(name, row[column]) for name, column in _TOTALS.items()})
     figures = {(*key.split("|", 2),): n for key, n in json.loads(row["loy_figures"] or "{}").items()}

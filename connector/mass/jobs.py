@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -36,7 +36,7 @@ class MassJobs:
 
     def start(self, order: Order) -> str:
         """Make the row of a run; its id. Timers work on it, and whoever calls `work`."""
-        return start(self.clients[0], order, self.clock)
+        return self._start(order)
 
     def start_nightly(self) -> str:
         """The review of everybody who is due today; a second call on the same day meets the run of the first.
@@ -55,13 +55,17 @@ class MassJobs:
             exclude=row["loy_exclude"] or "",
             spare_days=row["loy_sparedays"] or 0,
         )
-        return start(self.clients[0], order, self.clock, derived_id("nightly", code, today.isoformat()))
+        return self._start(order, derived_id("nightly", code, today.isoformat()))
 
     def start_count(self) -> str:
         """The count of all points outstanding, once a day."""
         today = self.clock().date()
         order = Order(BulkKind.OUTSTANDING, today, f"Points outstanding {today}")
         run_id = derived_id("outstanding", self.programs.current().code, today.isoformat())
+        return self._start(order, run_id)
+
+    def _start(self, order: Order, run_id: str = "") -> str:
+        order = replace(order, program=self.programs.current().id or "")
         return start(self.clients[0], order, self.clock, run_id)
 
     def work(
@@ -94,8 +98,8 @@ class MassJobs:
         )
 
     def work_all(self, stop: Callable[[], bool]) -> Iterator[Progress]:
-        """Work on every run that is under way, oldest first. One that cannot go on now keeps no other from it."""
-        for run_id in under_way(self.clients[0]):
+        """Work on every run that is under way, in turns. One that cannot go on now keeps no other from it."""
+        for run_id in under_way(self.clients[0], self.programs.current().id or ""):
             if stop():
                 return
             try:

@@ -26,7 +26,8 @@ class Order:
     Points earned in the last `spare_days` before `as_of` are not cancelled; they live until they are as old. `hold` makes
     redemptions of a customer be refused while the customer is being written. Without `notices`, entries of the run announce
     nothing; `template` is the name that notices carry for whoever writes to customers. Only a dry run may look into the future,
-    or decide as if tiers were otherwise: `what_if` has a line `TIER.COLUMN=VALUE` for each wish.
+    or decide as if tiers were otherwise: `what_if` has a line `TIER.COLUMN=VALUE` for each wish. `program` is the id of the
+    programme it is for; empty: that of whoever works on it.
     """
 
     kind: BulkKind
@@ -40,6 +41,7 @@ class Order:
     notices: bool = True
     template: str = ""
     what_if: str = ""
+    program: str = ""
 
     @property
     def at(self) -> datetime:

@@ -87,6 +87,10 @@ def work(
         if not state.runs and not (state := book.end()).goes_on:
             return state
         state.order.check(clock().date())
+        if state.order.program not in {"", program.id}:
+            raise BadOrder(
+                f"loy_programid: this connector works for the programme {program.code}, the run is for another"
+            )
         program = _as_if(program, state.order)
         if state.runs and state.parts_left is None:
             state = book.plan(selection.parts(clients[0], state.order, page))

@@ -852,6 +852,19 @@ def test_a_run_that_cannot_go_on_holds_up_no_other(town: Town) -> None:
     town.holds()
 
 
+def test_a_run_for_another_programme_is_left_to_its_connector(town: Town) -> None:
+    people = town.settle(3, due=1.0)
+    other = derived_id("test", "another programme")
+    town.client.commit([Create("loy_programs", {"loy_programid": other, "loy_name": "Other", "loy_code": "OTHER"})])
+    run_id = town.start(program=other)
+    assert run_id not in {progress.run_id for progress in jobs_of(town).work_all(stop=lambda: False)}
+    with pytest.raises(BadOrder, match="loy_programid: this connector works for the programme CJ"):
+        town.work(run_id)
+    ours = jobs_of(town).start(Order(BulkKind.EXPIRY, town.now().date()))
+    assert read(town.client, ours).order.program == town.program.id
+    assert done(town.work(ours)) == expected(people)
+
+
 def test_who_loses_nothing_is_told_nothing(town: Town) -> None:
     """All their points are spared."""
     town.settle(20)
