@@ -46,18 +46,22 @@ class MassJobs:
         Once other tiers have come into force everybody is visited: they move by conditions that no row foresaw. A night that
         fails, or does not take place, is made up by the next one.
 
-        Whose points it must not cancel is said on the programme, so that no night undoes what an administrator left alone."""
+        Whose points it must not cancel is said on the programme, so that no night undoes what an administrator left alone; so is
+        who is settled first, and the template of its notices."""
         program = self.programs.current()
         today, code = self.clock().date(), program.code
         last = self._visited_everybody()
         new_tiers = any(last < begins <= today for begins, _ in program.tier_history[1:])
-        (row,) = self.clients[0].get(f"loy_programs?$select=loy_exclude,loy_sparedays&$filter=loy_code eq {text(code)}")
+        columns = "loy_exclude,loy_settlefirst,loy_sparedays,loy_noticetemplate"
+        (row,) = self.clients[0].get(f"loy_programs?$select={columns}&$filter=loy_code eq {text(code)}")
         order = Order(
             BulkKind.RULES if new_tiers else BulkKind.REVIEW,
             today,
             f"Nightly review {today}",
             exclude=row["loy_exclude"] or "",
+            settle_first=row["loy_settlefirst"] or "",
             spare_days=row["loy_sparedays"] or 0,
+            template=row["loy_noticetemplate"] or "",
         )
         return start(self.clients[0], order, self.clock, derived_id("nightly", code, today.isoformat()))
 
