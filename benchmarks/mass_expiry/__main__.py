@@ -51,6 +51,8 @@ def _run(made: Population, home: Path, options: argparse.Namespace) -> int:
     result = Run(home, made.plan, settings, _say).execute()
     after = laws.books(file, datetime.now(UTC))
     broken += laws.broken(file, before, after, made.due, made.plan.as_of, result.served["all"])
+    if options.notices:
+        broken += laws.unannounced(file, home / "servicebus" / "servicebus.sqlite")
     broken += _audit(file, "after")
     for line in report.lines(made, result, before, after):
         print(line)

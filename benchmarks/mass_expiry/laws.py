@@ -33,6 +33,11 @@ SELECT count(*) FROM loy_membership m JOIN {table} c ON c.{table}id = m.loy_cust
 WHERE m."loy_customerid:type" = '{table}'
 AND (c.loy_pointsbalance IS NOT m.loy_balance OR c.loy_pointspending IS NOT m.loy_pending)
 """
+# Entries of runs that announce, of kinds that the programme announces.
+_ANNOUNCED = """
+FROM loy_entry e JOIN loy_bulkrun r ON r.loy_bulkrunid = e.loy_bulkrunid WHERE r.loy_notices AND e.loy_kind IN ({kinds})
+"""
+_SENT = "SELECT message_id FROM bus.message WHERE message_id IS NOT NULL"
 
 _PARTS = 32  # of the audit: more than processes, so that none is idle for long, and the way done can be told
 
@@ -96,6 +101,23 @@ def broken(file: Path, before: Books, after: Books, due: int, as_of: date, serve
             (count,) = rows.fetchone()
             if count:
                 yield f"{count} memberships {what}"
+
+
+def unannounced(file: Path, queues: Path) -> Iterator[str]:
+    """Sentences about notices of runs that were counted wrongly or never sent. `queues` is the file of the local Service Bus, at
+    rest, where nobody takes notices from their queue."""
+    with _reading(file) as db:
+        db.execute("ATTACH ? AS bus", (f"file:{queues}?mode=ro",))
+        (names,) = db.execute("SELECT loy_noticekinds FROM loy_program WHERE loy_code = ?", (PROGRAM,)).fetchone()
+        kinds = ", ".join(str(KIND[Kind(name.strip())]) for name in names.split(","))
+        announced = _ANNOUNCED.format(kinds=kinds)
+        (entries,) = db.execute(f"SELECT count(*) {announced}").fetchone()
+        (confirmed,) = db.execute("SELECT total(loy_noticesconfirmed) FROM loy_bulkrun WHERE loy_notices").fetchone()
+        (unsent,) = db.execute(f"SELECT count(*) {announced} AND e.loy_entryid NOT IN ({_SENT})").fetchone()
+    if confirmed != entries:
+        yield f"{entries} entries were announced, and {confirmed:.0f} notices counted as confirmed"
+    if unsent:
+        yield f"{unsent} entries were announced, and no queue has their notice"
 
 
 def audited(file: Path, say: Callable[[str], None], processes: int = 2) -> Report:

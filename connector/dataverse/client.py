@@ -100,7 +100,7 @@ class DataverseClient:
 
     @property
     def budget(self) -> dict[str, float]:
-        """``requests`` and ``seconds`` left in the window on the web server that answered last. To show, not to plan."""
+        """``requests`` and ``seconds`` left in the window on the web server that answered last; another may answer next."""
         return dict(self._pressure.budget)
 
     def read(self, *gets: Get, deadline: float | None = None) -> list[Any]:

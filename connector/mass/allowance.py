@@ -14,7 +14,8 @@ _SOON = 0.005  # seconds
 class Allowance:
     """One limit (requests, or seconds of execution) of one application user. `window` in seconds, `granted` in one window.
 
-    What was spent before we came is taken to have been spent evenly.
+    What was spent before we came is taken to have been spent evenly. Of several web servers that answer in turn, each tells only
+    its own rest: then less is spent than all of them grant.
     """
 
     def __init__(self, window: float, granted: float, left: float, now: float) -> None:

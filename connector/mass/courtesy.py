@@ -11,11 +11,13 @@ _LOOK_BACK = timedelta(minutes=1)
 _BEFORE = timedelta(minutes=10)
 _EVERY = timedelta(seconds=10)
 _MOST = 200
+_UNBEARABLE = 30.0  # seconds, however long people waited before: a run that begins after an incident makes room too
 _PATH = f"loy_redemptions?$select=createdon,loy_decidedon&$top={_MOST}&$filter="
 
 
 class Courtesy:
-    """Slows a run down when one redemption in ten waits longer than `patience` seconds, and twice as long as before it `began`.
+    """Slows a run down when one redemption in ten waits longer than `patience` seconds and twice as long as before it `began`, or
+    longer than half a minute.
 
     After each such step only those who came since are looked at: whoever had waited before says nothing about it.
     """
@@ -45,7 +47,8 @@ class Courtesy:
         self._next = now + _EVERY
         if self._bearable is None:
             began = self._began or now
-            self._bearable = max(self._patience, 2 * self._waits(began - _BEFORE, began))
+            usual = self._waits(began - _BEFORE, began)
+            self._bearable = min(max(self._patience, 2 * usual), _UNBEARABLE)
         too_long = self._waits(max(now - _LOOK_BACK, self._since), now) > self._bearable
         if too_long:
             self._since = now

@@ -3,25 +3,27 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from connector.bus import Change
 from connector.dataverse import DataverseClient, Transient
-from connector.dataverse.odata import text
+from connector.dataverse.odata import any_of, text
 from connector.identity import derived_id
 from connector.mass import liability
 from connector.mass.book import start, under_way
 from connector.mass.deciding import Decider
 from connector.mass.order import BadOrder, Order, Progress
 from connector.mass.worker import PAGE, work
-from connector.rows.choices import BulkKind
+from connector.rows.choices import BulkKind, BulkStatus
 from connector.rows.programs import Programs
+from connector.rows.values import day
 
 if TYPE_CHECKING:
     from azure.servicebus import ServiceBusMessage
 
 _log = logging.getLogger("loyalty.mass")
+_VISITING = (BulkStatus.RUNNING, BulkStatus.PAUSED, BulkStatus.DONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +43,34 @@ class MassJobs:
     def start_nightly(self) -> str:
         """The review of everybody who is due today; a second call on the same day meets the run of the first.
 
-        On a day when other tiers come into force everybody is visited: they move by conditions that no row foresaw.
+        Once other tiers have come into force everybody is visited: they move by conditions that no row foresaw. A night that
+        fails, or does not take place, is made up by the next one.
 
-        Whose points it must not cancel is said on the programme, so that no night undoes what an administrator left alone."""
+        Whose points it must not cancel is said on the programme, so that no night undoes what an administrator left alone; so is
+        who is settled first, and the template of its notices."""
         program = self.programs.current()
         today, code = self.clock().date(), program.code
-        new_tiers = any(begins == today for begins, _ in program.tier_history[1:])
-        (row,) = self.clients[0].get(f"loy_programs?$select=loy_exclude,loy_sparedays&$filter=loy_code eq {text(code)}")
+        last = self._visited_everybody()
+        new_tiers = any(last < begins <= today for begins, _ in program.tier_history[1:])
+        columns = "loy_exclude,loy_settlefirst,loy_sparedays,loy_noticetemplate"
+        (row,) = self.clients[0].get(f"loy_programs?$select={columns}&$filter=loy_code eq {text(code)}")
         order = Order(
             BulkKind.RULES if new_tiers else BulkKind.REVIEW,
             today,
             f"Nightly review {today}",
             exclude=row["loy_exclude"] or "",
+            settle_first=row["loy_settlefirst"] or "",
             spare_days=row["loy_sparedays"] or 0,
+            template=row["loy_noticetemplate"] or "",
         )
         return self._start(order, derived_id("nightly", code, today.isoformat()))
+
+    def _visited_everybody(self) -> date:
+        """The day as of which a run last moved everybody between tiers, or is doing so."""
+        states = any_of("loy_status", [str(state.value) for state in _VISITING])
+        condition = f"loy_kind eq {BulkKind.RULES.value} and loy_dryrun eq false and {states}"
+        rows = self.clients[0].get(f"loy_bulkruns?$select=loy_asof&$filter={condition}&$orderby=loy_asof desc&$top=1")
+        return next((day(row, "loy_asof") or date.min for row in rows), date.min)
 
     def start_count(self) -> str:
         """The count of all points outstanding, once a day."""

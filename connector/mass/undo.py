@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import batched
+from typing import Any
 
 from connector.dataverse import DataverseClient, Delete, Update, Write
 from connector.dataverse.odata import any_of, guid, text
@@ -11,7 +12,7 @@ from connector.identity import Customer
 from connector.loyalty.ledger import State
 from connector.loyalty.program import Program
 from connector.mass.order import BadOrder
-from connector.rows.customers import mirror
+from connector.rows.customers import DEFAULT_RATING, mirror
 from connector.rows.values import day
 
 _AT_ONCE = 50
@@ -37,8 +38,8 @@ def undo(
     page: int = 5000,
 ) -> Undone:
     """Delete what a run of kind BACKFILL wrote, customer by customer, each in transactions of entries from the newest down: it
-    may be repeated. BadOrder once the programme is live. The signed-in user needs the right to delete, which the connector's
-    own role does not have."""
+    may be repeated. An account whose rating is still the one we wrote gets the default. BadOrder once the programme is live.
+    The signed-in user needs the right to delete, which the connector's own role does not have."""
     _refuse_when_live(client, program, now.date())
     undone, kept = Undone(), set[str]()
     while members := _members(client, run_id, kept, page):
@@ -74,8 +75,11 @@ def _undo(
     entries = client.get(
         f"loy_entries?$select=loy_sequence,_loy_membershipid_value,_loy_bulkrunid_value&$filter={wanted}"
     )
-    columns = "loy_customerkey,_loy_customerid_value"
-    rows = client.get(f"loy_memberships?$select={columns}&$filter={any_of('loy_membershipid', members)}")
+    columns = "loy_customerkey,_loy_customerid_value,loy_writtenrating"
+    rows = client.get(
+        f"loy_memberships?$select={columns}&$expand=loy_CustomerId_account($select=accountratingcode)"
+        f"&$filter={any_of('loy_membershipid', members)}"
+    )
     others = {row["_loy_membershipid_value"] for row in entries if row["_loy_bulkrunid_value"] != run_id}
     for member in rows:
         member_id = member["loy_membershipid"]
@@ -90,7 +94,10 @@ def _undo(
         writes.append(Delete(f"loy_memberships({member_id})"))
         if member["_loy_customerid_value"]:
             customer = Customer.parse(member["loy_customerkey"])
-            shown = dict.fromkeys(mirror(program, State(), now))
+            shown: dict[str, Any] = dict.fromkeys(mirror(program, State(), now))
+            account, written = member.get("loy_CustomerId_account"), member["loy_writtenrating"]
+            if account and written is not None and account["accountratingcode"] == written:
+                shown["accountratingcode"] = DEFAULT_RATING  # or the next backfill would take ours as set by hand
             writes.append(Update(f"{customer.entity_set}({customer.id})", shown))
         client.commit(writes)
         left.remove(member_id)

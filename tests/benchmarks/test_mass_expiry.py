@@ -4,6 +4,7 @@ import json
 import sqlite3
 from datetime import UTC, date, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -11,6 +12,9 @@ from benchmarks.mass_expiry import laws
 from benchmarks.mass_expiry.__main__ import main
 from benchmarks.mass_expiry.clerks import Served
 from benchmarks.mass_expiry.report import modelled_hours, percentile
+from connector.loyalty.ledger import Kind
+from connector.rows.choices import KIND
+from local.servicebus.sqlite_store import SqliteStore
 
 pytestmark = pytest.mark.timeout(300)  # processes start several times
 
@@ -19,7 +23,7 @@ pytestmark = pytest.mark.timeout(300)  # processes start several times
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the population is, and the figures of a run on a copy of it."""
     folder = tmp_path_factory.mktemp("mass")
-    arguments = "--customers 800 --page 25 --kills 1 --clerks 3 --each 3 --idle 0.5 --lease 1 --floor 0"
+    arguments = "--customers 800 --page 25 --kills 1 --clerks 3 --each 3 --idle 0.5 --lease 1 --floor 0 --notices"
     status = main([*arguments.split(), "--keep", str(folder), "--json", str(folder / "figures.json")])
     assert status == 0
     return folder
@@ -32,6 +36,7 @@ def test_a_run_with_a_killed_worker_and_clerks_keeps_every_law(kept: Path) -> No
     assert found["kills"] == 1
     assert totals["done"] + totals["second_round"] == found["due"] > 600
     assert totals["failed"] == 0
+    assert totals["notices"] >= totals["done"]
     assert found["answers"]["completed"] > 0
     assert found["latency"]["during"]["redemptions"] > 0
     assert found["modelled hours"]["16"] < found["modelled hours"]["1"]
@@ -59,6 +64,28 @@ def test_the_laws_notice(kept: Path, tmp_path: Path) -> None:
         f"{due} memberships are due still",
         "1 memberships differ from the sum of their entries",
         f"1 memberships are {table} with another balance",
+    ]
+
+
+def test_a_notice_that_was_not_sent_or_not_counted_is_noticed(kept: Path, tmp_path: Path) -> None:
+    (home,) = kept.glob("population-*")
+    file, queues, run_id = tmp_path / "dataverse.db", tmp_path / "servicebus.sqlite", str(uuid4())
+    with sqlite3.connect(home / "dataverse" / "dataverse.db") as source, sqlite3.connect(file) as target:
+        source.backup(target)
+    SqliteStore(queues).close()
+    with sqlite3.connect(file) as db:
+        db.execute(
+            "INSERT INTO loy_bulkrun (loy_bulkrunid, loy_notices, loy_noticesconfirmed) VALUES (?, 1, 2)", (run_id,)
+        )
+        changed = (run_id, KIND[Kind.EXPIRE])
+        db.execute("UPDATE loy_entry SET loy_bulkrunid = ?, loy_kind = ? WHERE rowid <= 3", changed)
+        ids = [row[0] for row in db.execute("SELECT loy_entryid FROM loy_entry WHERE rowid <= 3")]
+    with sqlite3.connect(queues) as bus:
+        row = "INSERT INTO message VALUES (?, 0, 0, 0, ?, NULL, NULL, NULL, NULL, 0, x'')"
+        bus.executemany(row, list(enumerate(ids[1:])))
+    assert list(laws.unannounced(file, queues)) == [
+        "3 entries were announced, and 2 notices counted as confirmed",
+        "1 entries were announced, and no queue has their notice",
     ]
 
 

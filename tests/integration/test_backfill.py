@@ -28,6 +28,7 @@ from connector.mass.backfill import (
 )
 from connector.mass.undo import undo
 from connector.rows.choices import BulkKind, BulkStatus
+from connector.rows.customers import DEFAULT_RATING
 from connector.rows.programs import Programs
 from local.demo.journey import Basket, Line
 from local.demo.shop import Shop, customer_of, invoice_id
@@ -90,6 +91,10 @@ class Shelf:
     def count(self, entity_set: str) -> int:
         return len(self.client.get(f"{entity_set}?$select=createdon"))
 
+    def ratings(self) -> dict[str, int]:
+        rows = self.client.get("accounts?$select=accountratingcode")
+        return {row["accountid"]: row["accountratingcode"] for row in rows}
+
     def holds(self) -> None:
         report = Audit(self.client, self.program, NOW).run()
         assert report.holds, report.violations[:10]
@@ -125,8 +130,15 @@ def test_history_becomes_the_ledger_that_the_interactive_path_would_have_made(sh
     with pytest.raises(BadOrder, match="live since 2026-11-01"):
         undo(shelf.client, shelf.program, run_id, NOW)
     shelf.client.commit([Update(live, {"loy_liveon": None})])
+    ours = {account: code for account, code in shelf.ratings().items() if code != DEFAULT_RATING}
+    account, code = ours.popitem()
+    assert ours
+    by_hand = next(other for other in (482100000, 482100001) if other != code)
+    shelf.client.commit([Update(f"accounts({account})", {"accountratingcode": by_hand})])
     undone = undo(shelf.client, shelf.program, run_id, NOW)
     assert (undone.customers, undone.entries, undone.kept) == (len(HOUSEHOLDS), progress.totals.entries, 0)
+    assert shelf.ratings() == dict.fromkeys(shelf.ratings(), DEFAULT_RATING) | {account: by_hand}
+    shelf.client.commit([Update(f"accounts({account})", {"accountratingcode": DEFAULT_RATING})])
     assert (shelf.count("loy_entries"), shelf.count("loy_memberships")) == (0, 0)
     customer = customer_of(1)
     shown = shelf.client.get(f"{customer.entity_set}({customer.id})?$select=loy_pointsbalance,loy_tiername")

@@ -258,14 +258,20 @@ def test_who_does_not_stay_still_is_decided_in_their_session(town: Town) -> None
     town.holds()
 
 
+def found_alone(person: Resident) -> str:
+    """FetchXML that finds one customer."""
+    table = person.customer.table
+    return (
+        f"<fetch><entity name='{table}'><filter><condition attribute='{table}id' operator='eq'"
+        f" value='{person.customer.id}'/></filter></entity></fetch>"
+    )
+
+
 def test_who_is_settled_first_is_decided_behind_what_waits_for_them(town: Town) -> None:
     people = town.settle(40)
     due = [person for person in people if person.gone]
     first = next(person for person in due if person.customer.table == "account")
-    fetch = (
-        f"<fetch><entity name='account'><attribute name='name'/><filter><condition attribute='accountid' operator='eq'"
-        f" value='{first.customer.id}'/></filter></entity></fetch>"
-    )
+    fetch = found_alone(first)
     dry = town.work(town.start(settle_first=fetch, dry_run=True))
     assert done(dry) == expected(people)
     assert not town.office.sent
@@ -739,22 +745,28 @@ def test_commands(town: Town, capsys: pytest.CaptureFixture[str]) -> None:
     assert "in money" in capsys.readouterr().out
 
 
-def test_the_nightly_review_spares_whom_the_programme_names(town: Town) -> None:
+def test_the_nightly_review_does_as_the_programme_says(town: Town) -> None:
+    """Whom it spares, whom it settles first, the template of its notices."""
     people = town.settle(20)
-    spared = next(person for person in people if person.gone)
-    table = spared.customer.table
-    fetch = (
-        f"<fetch><entity name='{table}'><filter><condition attribute='{table}id' operator='eq'"
-        f" value='{spared.customer.id}'/></filter></entity></fetch>"
-    )
+    spared, first = [person for person in people if person.gone and person.customer.table == "account"][:2]
     path = f"loy_programs({town.program.id})"
-    town.client.commit([Update(path, {"loy_exclude": fetch})])
+    columns = {
+        "loy_exclude": found_alone(spared),
+        "loy_settlefirst": found_alone(first),
+        "loy_noticetemplate": "Good morning",
+    }
+    town.client.commit([Update(path, columns)])
     jobs = MassJobs([town.client], Programs(town.client, "CJ"), town.office.sent.extend, town.notices.send, town.now)
     customers, points = expected(people)
+    town.notices.messages.clear()
     progress = jobs.work(jobs.start_nightly())
-    assert done(progress) == (customers, points - spared.gone)
+    assert done(progress) == (customers - 1, points - spared.gone - first.gone)
     assert town.points(spared.customer) == (spared.state.balance,) * 2
-    town.client.commit([Update(path, {"loy_exclude": None})])
+    assert [change.session for change in town.office.sent] == [str(first.customer)]
+    town.office.work([])
+    assert town.points(first.customer) == (first.state.balance - first.gone,) * 2
+    assert {json.loads(str(message))["template"] for message in town.notices.messages} == {"Good morning"}
+    town.client.commit([Update(path, dict.fromkeys(columns))])
     assert done(town.work(town.start(BulkKind.REVIEW))) == (1, spared.gone)
     town.holds()
 

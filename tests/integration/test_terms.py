@@ -13,10 +13,10 @@ from connector.dataverse import Create, Delete, Update
 from connector.doctor import check_program
 from connector.doctor_probe import check_round_trip
 from connector.findings import Level
-from connector.mass import MassJobs
+from connector.mass import MassJobs, Order, set_status
 from connector.processing import Processor
 from connector.rows import ledger
-from connector.rows.choices import BulkKind
+from connector.rows.choices import BulkKind, BulkStatus
 from connector.rows.programs import Programs, read_program
 from connector.store import Store
 from local.demo.journey import Basket, Slice, read_slice
@@ -55,6 +55,10 @@ class Company:
         (found,) = self.office.client.get(f"{table}?$filter={condition}")
         return dict(found)
 
+    def jobs(self) -> MassJobs:
+        office = self.office
+        return MassJobs([office.client], Programs(office.client, "CJ"), office.sent.extend, [].extend, office.now)
+
     def rule(self) -> str:
         return f"loy_earnrules({self.row('loy_earnrules', 'loy_version eq 1')['loy_earnruleid']})"
 
@@ -80,6 +84,17 @@ class Company:
     def audited(self) -> list[str]:
         office = self.office
         return Audit(office.client, read_program(office.client, "CJ"), self.now).run().violations
+
+
+def night(company: Company, ended: BulkStatus | None = None) -> tuple[int, str]:
+    """The kind of the nightly run, and the tier of the only customer afterwards; a run that has `ended` before it began."""
+    jobs, client = company.jobs(), company.office.client
+    run_id = jobs.start_nightly()
+    if ended:
+        set_status(client, run_id, ended, company.office.now)
+    jobs.work(run_id)
+    (member,) = client.get("loy_memberships?$filter=loy_sequence gt 0&$expand=loy_TierId($select=loy_code)")
+    return company.row("loy_bulkruns", f"loy_bulkrunid eq {run_id}")["loy_kind"], member["loy_TierId"]["loy_code"]
 
 
 @pytest.fixture
@@ -134,21 +149,29 @@ def test_customers_move_in_the_night_on_which_other_tiers_come_into_force(compan
     company.shop.issue(baskets)
     company.work()
     company.edit(company.tier("SILVER"), loy_minimumspend=1)
-    office = company.office
 
-    def night() -> tuple[int, str]:
-        jobs = MassJobs([office.client], Programs(office.client, "CJ"), office.sent.extend, [].extend, office.now)
-        run_id = jobs.start_nightly()
-        jobs.work(run_id)
-        (member,) = office.client.get("loy_memberships?$filter=loy_sequence gt 0&$expand=loy_TierId($select=loy_code)")
-        return company.row("loy_bulkruns", f"loy_bulkrunid eq {run_id}")["loy_kind"], member["loy_TierId"]["loy_code"]
-
-    assert night() == (BulkKind.REVIEW, "BASE")
+    assert night(company) == (BulkKind.REVIEW, "BASE")
     company.now = NOW + timedelta(days=1)
-    assert night() == (BulkKind.RULES, "SILVER")
+    assert night(company) == (BulkKind.RULES, "SILVER")
     company.now = NOW + timedelta(days=2)
-    assert night() == (BulkKind.REVIEW, "SILVER")
+    assert night(company) == (BulkKind.REVIEW, "SILVER")
     assert company.audited() == []
+
+
+def test_a_night_that_failed_is_made_up(company: Company) -> None:
+    baskets = [replace(basket, bought_on=NOW) for basket in company.opened()[:1]]
+    company.shop.issue(baskets)
+    company.work()
+    company.edit(company.tier("SILVER"), loy_minimumspend=1)
+    for days, status in enumerate([BulkStatus.CANCELLED, BulkStatus.FAILED], 1):
+        company.now = NOW + timedelta(days=days)
+        assert night(company, status) == (BulkKind.RULES, "BASE")
+    company.now = NOW + timedelta(days=4)  # in one night nothing ran
+    jobs = company.jobs()
+    assert jobs.work(jobs.start(Order(BulkKind.RULES, company.now.date(), dry_run=True))).status is BulkStatus.DONE
+    assert night(company) == (BulkKind.RULES, "SILVER")
+    company.now = NOW + timedelta(days=5)
+    assert night(company) == (BulkKind.REVIEW, "SILVER")
 
 
 def test_edited_settings_leave_the_past_alone(company: Company) -> None:

@@ -125,6 +125,26 @@ def test_waiting_people_come_first() -> None:
     assert look(10) == 4
 
 
+def test_a_run_after_an_incident_makes_room_too() -> None:
+    """Whoever came before it waited five minutes; that is no measure of what is bearable."""
+    now = datetime(2026, 11, 22, tzinfo=UTC)
+    waits = [300.0, 29.0, 31.0]  # of those before the run, and of each look
+
+    def read(decided: Get, waiting: Get) -> list[list[dict[str, Any]]]:
+        made = now - timedelta(minutes=10)
+        answered = made + timedelta(seconds=waits.pop(0))
+        return [[{"createdon": made.isoformat(), "loy_decidedon": answered.isoformat()}], []]
+
+    client: Any = SimpleNamespace(budget={}, parallelism=None, read=read)
+    pace = Pace(client, 4, clock=lambda: 0.0)
+    courtesy = Courtesy(client, [pace], lambda: now, now)
+    courtesy.look()
+    assert pace.width == 4
+    now += timedelta(seconds=11)
+    courtesy.look()
+    assert pace.width == 2
+
+
 def test_calls_shrink_where_they_are_too_large_and_grow_back() -> None:
     world = World(0.01, 0.01)
     pace = Pace(world, 1, clock=lambda: world.time, sleep=world.sleep)  # type: ignore[arg-type]
