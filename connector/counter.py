@@ -1,7 +1,7 @@
 """What tills, shops and portals ask for: redeem, void, look. The rows they make take the same path as a clerk's."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -70,24 +70,26 @@ class Counter:
             "loy_points": request.points,
             "loy_description": request.description or None,
             "loy_channel": request.channel,
+            **_of(customer),
         }
         return self._ask(key, customer, f"Redeem {request.points}", asked, wait, same=("loy_points",))
 
     def void(self, code_text: str, request: VoidRequest, key: str, wait: float) -> dict[str, Any]:
-        """Undo the redemption that a transaction code stands for."""
+        """Undo the redemption that a transaction code stands for, at whoever its customer is by now."""
         code, original = self._by_code(code_text)
         owner = original["_loy_membershipid_value"]
         member = self._client.get(f"loy_memberships({owner})?$select=loy_customerkey")
+        customer = Customer.parse(member["loy_customerkey"])
+        *_, heir = self._line(customer)
         asked = {
             "loy_type": RedemptionType.VOID.value,
             "loy_points": 0,
             "loy_voidscode": code,
             "loy_description": request.reason,
             "loy_channel": "api",
+            **_of(heir),
         }
-        return self._ask(
-            key, Customer.parse(member["loy_customerkey"]), f"Void {code}", asked, wait, ("loy_voidscode",)
-        )
+        return self._ask(key, customer, f"Void {code}", asked, wait, same=("loy_voidscode",))
 
     def redemption(self, redemption_id: str) -> dict[str, Any]:
         """Refused (404) when there is none."""
@@ -153,7 +155,6 @@ class Counter:
             "loy_requestid": key,
             "loy_name": name,
             "loy_status": RedemptionStatus.REQUESTED.value,
-            f"loy_CustomerId_{customer.table}@odata.bind": bind(customer.entity_set, customer.id),
             **asked,
         }
         try:
@@ -169,7 +170,7 @@ class Counter:
 
     def _same_request(self, redemption_id: str, customer: Customer, asked: dict[str, Any]) -> None:
         found = self._client.get(wishes.redemption_path(redemption_id))
-        if found is None or not self._was(found["_loy_customerid_value"], customer):
+        if found is None or all(one.id != found["_loy_customerid_value"] for one in self._line(customer)):
             same = False
         else:
             # A void's points are filled in when it is decided; what was asked for stays as it was.
@@ -179,16 +180,16 @@ class Counter:
                 422, "key_reused", "This Idempotency-Key was used for another request before.", "Idempotency-Key"
             )
 
-    def _was(self, owner: str | None, customer: Customer) -> bool:
-        """Whether what is this owner's now was the customer's: rows follow those who are merged."""
+    def _line(self, customer: Customer) -> Iterator[Customer]:
+        """The customer, and whom they were merged into, one after the other: rows follow those who are merged."""
         seen = set[str]()
-        while customer.id != owner and customer.id not in seen:
+        while customer.id not in seen:
+            yield customer
             seen.add(customer.id)
             row = self._client.get(f"{customer.entity_set}({customer.id})?$select=merged,_masterid_value")
             if not row or not row["merged"] or not row["_masterid_value"]:
-                return False
+                return
             customer = Customer(customer.table, row["_masterid_value"])
-        return customer.id == owner
 
     def _answered(self, redemption_id: str, wait: float) -> dict[str, Any]:
         until = self._clock() + min(wait, LONGEST_WAIT)
@@ -209,6 +210,10 @@ class Counter:
         if entry is None:
             raise Refused(404, "unknown_code", f"No redemption has the transaction code {code}.", "code")
         return code, entry
+
+
+def _of(customer: Customer) -> dict[str, str]:
+    return {f"loy_CustomerId_{customer.table}@odata.bind": bind(customer.entity_set, customer.id)}
 
 
 def _redemption(row: Row) -> dict[str, Any]:

@@ -97,6 +97,7 @@ class Terms:
     period: str
     courtesy: int
     minimum: int
+    worth: Decimal  # of a point
     limit: int  # an adjustment above it needs a second person
 
 
@@ -111,6 +112,7 @@ class Book:
     approved: set[str] = field(default_factory=set)  # adjustments, by a second person
     poisoned: set[str] = field(default_factory=set)  # records that must be parked, and texts nobody can read
     repaired: set[str] = field(default_factory=set)  # poisoned once; whether that was noticed in time is chance
+    receipts: list[tuple[str, str]] = field(default_factory=list)  # wishes of tills, and the code each was told
     diary: list[tuple[datetime, str, str]] = field(default_factory=list)  # when, which customer, what
 
     def of_branch(self) -> "Book":

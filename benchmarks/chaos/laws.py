@@ -9,9 +9,10 @@ from decimal import Decimal
 from itertools import batched
 from typing import Any
 
-from benchmarks.chaos.facts import Book, Wish
+from benchmarks.chaos.facts import Adjustment, Book, Wish
 from benchmarks.chaos.holding import Holding
 from benchmarks.chaos.model import Model, Step
+from benchmarks.chaos.terms import net
 from connector.audit import Audit
 from connector.dataverse import DataverseClient
 from connector.rows.programs import read_program
@@ -26,7 +27,11 @@ _ENTRY = (
     "loy_sequence,loy_kind,loy_points,loy_cause,loy_idempotencykey,loy_occurredon,loy_movements,loy_explanation,"
     "loy_ruleversion,createdon,_loy_membershipid_value"
 )
-_REDEMPTION = "loy_requestid,loy_status,loy_reasoncode,loy_reason,loy_transactioncode,loy_decidedon,loy_balanceafter"
+_REDEMPTION = (
+    "loy_requestid,loy_status,loy_reasoncode,loy_reason,loy_transactioncode,loy_decidedon,loy_balanceafter,loy_points,"
+    "loy_value,createdon,modifiedon"
+)
+_ADJUSTMENT = "loy_status,loy_decidedon,createdon,modifiedon"
 type Row = dict[str, Any]
 
 
@@ -55,11 +60,17 @@ class Laws:
         self._read()
         wishes = self._wishes()
         asked = {row: wish for row, (wish, _) in wishes.items()}
+        adjustments = [
+            (self._book.adjustments[row["loy_adjustmentid"]], row)
+            for row in self._all(f"loy_adjustments?$select={_ADJUSTMENT}")
+            if row["loy_adjustmentid"] in self._book.adjustments
+        ]
         refused: dict[str, set[date]] = defaultdict(set)
-        for wish, row in wishes.values():
+        answered: list[tuple[Wish | Adjustment, Row]] = [*wishes.values(), *adjustments]
+        for wanted, row in answered:
             if row["loy_status"] == _REJECTED and row["loy_decidedon"]:
-                for customer in self._line(wish.customer):
-                    refused[customer].add(date.fromisoformat(str(row["loy_decidedon"])[:10]))
+                for customer in self._line(wanted.customer):
+                    refused[customer].add(_day(row["loy_decidedon"]))
         model = Model(self._book, self._steps(), asked, self._editions(), self._now.date(), refused)
         model.run()
         self.verdict.holdings = model.holdings
@@ -67,7 +78,8 @@ class Laws:
         for customer in self._book.customers:
             self._membership(customer, model.holdings.get(customer, Holding()))
         self._answers(wishes, model)
-        self._adjustments()
+        self._receipts(wishes)
+        self._adjustments(adjustments, model)
         self._expiries()
         self._logs()
         self._hear()
@@ -214,6 +226,8 @@ class Laws:
                 voids[by_wish[wish.voids]] += 1
         for row_id, (wish, row) in wishes.items():
             status = row["loy_status"]
+            if status in (_COMPLETED, _VOIDED):
+                self._told(wish, row, by_wish[wish.voids] if wish.voids else row_id, wishes, model)
             if status == _REQUESTED:
                 self._broken(wish.customer, f"redemption {row_id} was never answered")
             elif wish.voids:
@@ -240,21 +254,56 @@ class Laws:
             if spent[row_id] or voided[row_id]:
                 self._broken("", f"there are entries of redemption {row_id}, which nobody asked for")
 
+    def _told(self, wish: Wish, row: Row, original: str, wishes: dict[str, tuple[Wish, Row]], model: Model) -> None:
+        """A completed row tells of the redemption that was made, or undone: its points, their worth, and what was left."""
+        points = wishes[original][0].points
+        left = model.left.get(("void" if wish.voids else "redeem", original))
+        expected = (points, points * self._book.terms.worth, left, wishes[original][1]["loy_transactioncode"])
+        found = (row["loy_points"], row["loy_value"], row["loy_balanceafter"], row["loy_transactioncode"])
+        if found != expected:
+            told, true = (", ".join(map(str, answer)) for answer in (found, expected))
+            self._broken(wish.customer, f"{wish.id} was answered with points, value, balance, code {told}, not {true}")
+
+    def _receipts(self, wishes: dict[str, tuple[Wish, Row]]) -> None:
+        """What tills were told is what the rows say, and each code is that of one entry."""
+        rows = {wish.id: (row_id, row) for row_id, (wish, row) in wishes.items()}
+        redeemed: dict[str, list[str]] = defaultdict(list)
+        for entries in self.verdict.steps.values():
+            for entry in entries:
+                if _KINDS[entry["loy_kind"] - _FIRST] == "redeem":
+                    redeemed[json.loads(entry["loy_explanation"])["code"]].append(entry["loy_cause"])
+        for wish_id, code in self._book.receipts:
+            row_id, row = rows.get(wish_id, ("", {}))
+            paid = [f"redemption:{row_id}"] if code else []
+            if row.get("loy_transactioncode") != (code or None) or redeemed[code] != paid:
+                self._broken(
+                    self._book.wishes[wish_id].customer,
+                    f"a till was told {code or 'no'} for redemption {row_id}: it has {row.get('loy_transactioncode')},"
+                    f" and the code is that of {redeemed[code]}",
+                )
+
     def _refused(self, wish: Wish, row: Row, model: Model) -> None:
         minimum = self._book.terms.minimum
         if row["loy_reasoncode"] == "customer_merged":
             right = self._book.customers[wish.customer].merged_into is not None
-        elif wish.points < minimum:
-            right = row["loy_reasoncode"] == "below_minimum"
         else:
-            on, after = date.fromisoformat(str(row["loy_decidedon"])[:10]), row["loy_balanceafter"]
-            right = row["loy_reasoncode"] == "insufficient_points" and after < wish.points
-            moments = (model.seen.get((who, on), ()) for who in self._line(wish.customer))
-            right = right and (after == 0 or any(after in seen for seen in moments))
+            small, left = wish.points < minimum, row["loy_balanceafter"]
+            right = row["loy_reasoncode"] == ("below_minimum" if small else "insufficient_points")
+            right = right and (small or left < wish.points) and left in self._had(wish.customer, row, model)
         if not right:
             self._broken(
                 wish.customer, f"redemption of {wish.points} was refused: {row['loy_reason']} It could not be so."
             )
+
+    def _had(self, customer: str, row: Row, model: Model) -> set[int]:
+        """What could be spent on the day of an answer, at some moment between its row's creation and its last edit."""
+        found, on = set(), _day(row["loy_decidedon"])
+        for who in self._line(customer):
+            made = [entry["createdon"] for entry in self.verdict.steps.get(who, ())]
+            for since, until, points in zip(["", *made], [*made, "9"], model.seen[who, on], strict=False):
+                if since <= row["modifiedon"] and until >= row["createdon"]:
+                    found.add(points)
+        return found
 
     def _line(self, customer: str) -> list[str]:
         """The customer and those they were merged into."""
@@ -263,15 +312,12 @@ class Laws:
             line.append(following)
         return line
 
-    def _adjustments(self) -> None:
+    def _adjustments(self, adjustments: list[tuple[Adjustment, Row]], model: Model) -> None:
         entries: Counter[str] = Counter()
         for rows in self.verdict.steps.values():
             for row in rows:
                 entries[row["loy_cause"]] += 1
-        for row in self._all("loy_adjustments?$select=loy_status"):
-            wanted = self._book.adjustments.get(row["loy_adjustmentid"])
-            if wanted is None:
-                continue
+        for wanted, row in adjustments:
             # A merger edits the row: whoever merged is not the second person.
             merged = self._book.customers[wanted.customer].merged_into and row["loy_status"] == _AWAITING
             if abs(wanted.points) > self._book.terms.limit and (merged or wanted.id not in self._book.approved):
@@ -284,7 +330,7 @@ class Laws:
                     wanted.customer,
                     f"adjustment {wanted.id} has status {row['loy_status']} and {entries[f'adjustment:{wanted.id}']} entries",
                 )
-            if not done and wanted.points > 0:
+            elif not done and all(points >= -wanted.points for points in self._had(wanted.customer, row, model)):
                 self._broken(wanted.customer, f"adjustment {wanted.id} of {wanted.points:+} was refused")
 
     def _expiries(self) -> None:
@@ -297,12 +343,15 @@ class Laws:
                 )
 
     def _logs(self) -> None:
-        """Parked is what was poisoned, all of it, and nothing else."""
+        """Parked is what was poisoned, all of it, and nothing else: what is all right again was resumed."""
         parked = set()
         for row in self._all(f"loy_integrationlogs?$filter=loy_outcome eq {_PARKED}"):
             record, customer = row["loy_recordid"] or row["loy_change"], row["loy_customerkey"] or ""
             parked.add(record)
-            poison = record in self._book.poisoned or record in self._book.repaired
+            invoice = self._book.invoices.get(record)
+            poison = record in self._book.poisoned or (
+                record in self._book.repaired and (invoice is None or net(invoice.now) < 0)
+            )
             if not poison and (not customer or customer in self._book.customers):
                 self._broken(customer, f"parked: {row['loy_message']}")
         for record in sorted(self._book.poisoned - parked):
@@ -310,6 +359,10 @@ class Laws:
 
     def _broken(self, customer: str, sentence: str) -> None:
         self.verdict.broken.append((customer, sentence))
+
+
+def _day(moment: str) -> date:
+    return date.fromisoformat(str(moment)[:10])
 
 
 def audited(client: DataverseClient, program: str, now: datetime) -> list[tuple[str, str]]:

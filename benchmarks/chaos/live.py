@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -59,9 +60,9 @@ class Tills:
         self._asking: set[Future[None]] = set()
         self.strange: Counter[str] = Counter()
 
-    def redeem(self, key: str, customer: str, points: int) -> None:
+    def redeem(self, key: str, customer: str, points: int, told: Callable[[str], None]) -> None:
         self._room.acquire()
-        asked = self._pool.submit(self._ask, key, {"customer": customer, "points": points})
+        asked = self._pool.submit(self._ask, key, {"customer": customer, "points": points}, told)
         self._asking.add(asked)
         asked.add_done_callback(self._asking.discard)
 
@@ -76,13 +77,17 @@ class Tills:
     def asking(self) -> int:
         return len(self._asking)
 
-    def _ask(self, key: str, body: dict[str, object]) -> None:
+    def _ask(self, key: str, body: dict[str, object], told: Callable[[str], None]) -> None:
         headers = {"x-functions-key": self._site.key, "Idempotency-Key": key, "Prefer": "wait=2"}
         while not self._closed:
             url = f"{random.choice(self._site.hosts).url}/api/redemptions"
             with suppress(requests.RequestException):
                 answer = requests.post(url, json=body, headers=headers, timeout=40)
                 if answer.status_code in (201, 202, 409):
+                    found = answer.json()
+                    decided = found if answer.status_code == 201 else found.get("redemption")
+                    if decided:
+                        told(decided["code"] or "")
                     break
                 if answer.status_code < 500:
                     self.strange[f"a till was answered {answer.status_code}: {answer.text[:200]}"] += 1
@@ -190,6 +195,7 @@ def _settle(site: Site, size: Live, head: Company) -> float:
     while time.monotonic() < began + _WAITED:
         site.tick()
         time.sleep(0.5)
+    head.tidy()
     head.expire()  # this day's review may be over already, when the day's work was not
     _round(site, until)
     _round(site, until)  # what the first sends may need another

@@ -40,7 +40,8 @@ class Model:
 
     `asked` are the wishes by the id of their row: a till does not know it. `editions` are the rules that were published
     together, by the day on which they came into force: when an edit is published is the connector's affair. `seen` is what
-    a customer could spend, by one of the days on which they were `asked_on`, at some moment of the ledger.
+    a customer could spend on one of the days on which they were `asked_on`, before the ledger's first entry and after each;
+    `left` what they could spend after a redemption or its void, by its kind and the id of the redemption's row.
     """
 
     def __init__(
@@ -66,7 +67,8 @@ class Model:
         self.differences: list[tuple[str, str]] = []
         self.holdings: dict[str, Holding] = {}
         self._asked_on = asked_on or {}
-        self.seen: dict[tuple[str, date], set[int]] = defaultdict(set)
+        self.seen: dict[tuple[str, date], list[int]] = defaultdict(lambda: [0])
+        self.left: dict[tuple[str, str], int] = {}
         self._sales: dict[str | None, list[Invoice]] = defaultdict(list)
         for invoice in book.invoices.values():
             if invoice.now.status != "deleted":
@@ -200,7 +202,9 @@ class Model:
             should = f"should move {dated(lots)}, says {dated(step.moved)}"
             self._differs(step.customer, f"entry {step.sequence} ({step.kind} {step.cause}) {should}")
         for day in self._asked_on.get(step.customer, ()):
-            self.seen[step.customer, day].add(holding.available(day))
+            self.seen[step.customer, day].append(holding.available(day))
+        if step.kind in ("redeem", "void"):
+            self.left[step.kind, row] = holding.available(step.on)
         return True
 
     def _invoice_step(self, holding: Holding, step: Step, row: str) -> None:

@@ -5,15 +5,17 @@ Every one is of a kind that somebody could write: the wrong order, a forgotten c
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+from connector import counter
 from connector.chores import Chores
 from connector.dataverse import Create, Upsert
-from connector.loyalty import earning, lots
+from connector.loyalty import earning, lots, redemptions
 from connector.loyalty.decisions import Decision, nothing
 from connector.loyalty.ledger import Journal, Kind, Movements, State
 from connector.loyalty.sentences import say
@@ -140,6 +142,70 @@ def _answer_without_entry() -> Bug:
     return [patch("connector.store.Store._ledger_writes", free)]
 
 
+def _poor(state: State) -> Decision:
+    return redemptions.rejected(state, 0, "insufficient_points", "loy_points", say("said", text="Nothing is there."))
+
+
+def _plead_poverty() -> Bug:
+    """Some who have enough are told that they have nothing, however often they are looked at."""
+    decide = redemptions.decide_redemption
+
+    def refuse(program: Any, customer: str, state: State, wish: Any, now: datetime) -> Decision:
+        decision = decide(program, customer, state, wish, now)
+        return _poor(state) if decision.entries and wish.id[0] in "01234567" else decision
+
+    return [patch("connector.cases.redemption.decide_redemption", refuse)]
+
+
+def _take_nothing() -> Bug:
+    """Adjustments that take points are refused, whatever the balance."""
+    decide = redemptions.decide_adjustment
+
+    def refuse(program: Any, customer: str, state: State, wish: Any, *more: Any) -> Decision:
+        return _poor(state) if wish.points < 0 else decide(program, customer, state, wish, *more)
+
+    return [patch("connector.cases.adjustment.decide_adjustment", refuse)]
+
+
+def _answered(**wrong: Callable[[Any], Any]) -> Bug:
+    """The ledger is right, and the answer to the row that asked is not."""
+    decide = redemptions.decide_redemption
+
+    def misquote(*arguments: Any) -> Decision:
+        decision = decide(*arguments)
+        if not decision.entries or decision.result is None:
+            return decision
+        amounts = {name: change(getattr(decision.result, name)) for name, change in wrong.items()}
+        return replace(decision, result=replace(decision.result, **amounts))
+
+    return [patch("connector.cases.redemption.decide_redemption", misquote)]
+
+
+def _tell_another_balance() -> Bug:
+    return _answered(balance=lambda balance: balance + 50)
+
+
+def _tell_cents() -> Bug:
+    return _answered(value=lambda value: value * 100)
+
+
+def _promise() -> Bug:
+    """A till that waited in vain is told that it was done."""
+    redeem = counter.Counter.redeem
+
+    def promising(self: counter.Counter, *arguments: Any, **named: Any) -> dict[str, Any]:
+        found = redeem(self, *arguments, **named)
+        made_up = {"status": "completed", "code": "AAAA-BBBB-CCCC"}
+        return found | made_up if found["status"] == "requested" else found
+
+    return [patch("connector.counter.Counter.redeem", promising)]
+
+
+def _resume_nothing() -> Bug:
+    """What people resume stays parked."""
+    return [patch("connector.listening.Listener._resumed", lambda self, context: [])]
+
+
 BUGS: dict[str, Callable[[], Bug]] = {
     "earn again": _earn_again,
     "forget the ledger": _forget_ledger,
@@ -156,6 +222,12 @@ BUGS: dict[str, Callable[[], Bug]] = {
     "forget the sweep": _forget_sweep,
     "answer without entry": _answer_without_entry,
     "tell nobody": _tell_nobody,
+    "plead poverty": _plead_poverty,
+    "take nothing": _take_nothing,
+    "tell another balance": _tell_another_balance,
+    "tell cents": _tell_cents,
+    "promise": _promise,
+    "resume nothing": _resume_nothing,
 }
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from benchmarks.chaos.doors import PROGRAM
 from benchmarks.chaos.faults import Faults, swarm
@@ -62,30 +63,34 @@ class Tills:
     def __init__(self, office: Office) -> None:
         self._office = office
 
-    def redeem(self, key: str, customer: str, points: int) -> None:
-        self._office.world.spawn(lambda: self._ask(key, RedemptionRequest(customer=customer, points=points)))
+    def redeem(self, key: str, customer: str, points: int, told: Callable[[str], None]) -> None:
+        self._office.world.spawn(lambda: self._ask(key, RedemptionRequest(customer=customer, points=points), told))
 
-    def _ask(self, key: str, request: RedemptionRequest) -> None:
+    def _ask(self, key: str, request: RedemptionRequest, told: Callable[[str], None]) -> None:
         world = self._office.world
         while True:
             if self._office.processes:
-                answered, answers = Event(world), list[object]()
+                answered, answers = Event(world), list[dict[str, Any]]()
                 process = world.random.choice(self._office.processes)
                 process.spawn(partial(self._answer, process, key, request, answers, answered))
                 answered.wait(30)
                 if answers:
+                    if answers[0].get("status", "requested") != "requested":
+                        told(answers[0]["code"] or "")
                     return
             world.sleep(world.random.uniform(0.5, 3))
 
     @staticmethod
-    def _answer(process: Process, key: str, request: RedemptionRequest, answers: list[object], answered: Event) -> None:
+    def _answer(
+        process: Process, key: str, request: RedemptionRequest, answers: list[dict[str, Any]], answered: Event
+    ) -> None:
         try:
             answers.append(process.app.counter.redeem(request, key, wait=2))
         except Transient:
             pass  # it asks again
         except Exception as error:
             process.office.note_failure(error)
-            answers.append(error)
+            answers.append({})
         answered.set()
 
 
@@ -113,7 +118,7 @@ def run(seed: int, size: Size, faults: Faults | None = None) -> tuple[Outcome, C
                     if office.counts["deliveries"] >= size.changes if size.changes else day == size.days - 1:
                         break
                     _night(office, size, chance)
-                outcome.settled = _settle(office, nights=2 if size.changes else 1)
+                outcome.settled = _settle(office, company, nights=2 if size.changes else 1)
             except Exception as error:
                 outcome.broken.append(("", f"the run could not go on: {type(error).__name__}: {error}"))
             verdict = Laws(office.people, PROGRAM, company.book, world.now()).judge()
@@ -228,15 +233,18 @@ def _while(world: World, going: Callable[[], bool]) -> None:
         world.run(world.now() + timedelta(minutes=5))
 
 
-def _settle(office: Office, nights: int) -> float:
-    """Faults stop. The evening's timers, then the nights'; answers with the seconds of them that were needed.
+def _settle(office: Office, company: Company, nights: int) -> float:
+    """Faults stop. The evening's timers, a look at what is parked, then the nights'.
 
-    What a long sweep finds after the night's review may be past its last day: that is cancelled in the next night.
+    Answers with the seconds of them that were needed. What a long sweep finds after the night's review may be past its last
+    day: that is cancelled in the next night.
     """
     world = office.world
     office.calm()
     stopped = world.now()
     world.run(world.now() + timedelta(minutes=45))
+    company.tidy()
+    world.run(world.now() + timedelta(minutes=5))
     for _ in range(nights):
         _timers(office)
         _come_to_rest(office)

@@ -26,8 +26,8 @@ _CATEGORIES = ("FOOD", "TOOLS", "Fuel", "")
 
 
 class Till(Protocol):
-    def redeem(self, key: str, customer: str, points: int) -> None:
-        """Ask by the HTTP API's code until there is an answer."""
+    def redeem(self, key: str, customer: str, points: int, told: Callable[[str], None]) -> None:
+        """Ask by the HTTP API's code until there is an answer; a decided one is `told`: the code, '' for a refusal."""
 
 
 def terms_of(chance: random.Random) -> Terms:
@@ -49,6 +49,7 @@ def terms_of(chance: random.Random) -> Terms:
         period=chance.choice(_PERIODS),
         courtesy=10,
         minimum=5,
+        worth=Decimal("0.01"),
         limit=500,
     )
 
@@ -107,7 +108,7 @@ class Company:
             "loy_lifetimemonths": terms.lifetime,
             "loy_expiryrounding": FIRST_OPTION + _PERIODS.index(terms.period),
             "loy_courtesydays": terms.courtesy,
-            "loy_pointvalue": Decimal("0.01"),
+            "loy_pointvalue": terms.worth,
             "loy_minimumredemption": terms.minimum,
             "loy_adjustmentlimit": terms.limit,
             "loy_writesrating": True,
@@ -271,7 +272,7 @@ class Company:
         self._redemptions.append(wish)
         self.book.note(self._now(), customer, f"redemption {wish.id[:8]} of {points} is asked for")
         if wish.till and till:
-            till.redeem(wish.id, customer, points)
+            till.redeem(wish.id, customer, points, lambda code: self.book.receipts.append((wish.id, code)))
         else:
             self._ask(wish, {"loy_points": points})
 
@@ -375,6 +376,16 @@ class Company:
         condition = f"loy_recordid eq '{invoice.id}' and loy_outcome eq {FIRST_OPTION + 3}"
         for row in self._client.get(f"loy_integrationlogs?$select=loy_name&$filter={condition}"):
             self._client.commit([Update(f"loy_integrationlogs({row['loy_integrationlogid']})", {"loy_resume": True})])
+
+    def tidy(self) -> None:
+        """Somebody goes through what is still parked and resumes what was repaired."""
+        for row in self._client.get(
+            f"loy_integrationlogs?$select=loy_recordid&$filter=loy_outcome eq {FIRST_OPTION + 3}"
+        ):
+            if row["loy_recordid"] in self.book.repaired:
+                self._client.commit(
+                    [Update(f"loy_integrationlogs({row['loy_integrationlogid']})", {"loy_resume": True})]
+                )
 
     # --- how it is written ---
 

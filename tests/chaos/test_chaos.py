@@ -13,6 +13,7 @@ from benchmarks.chaos.run import Size, run
 SIZE = Size(days=1, minutes=1.0, customers=6, pace=2.0)
 SEED = 7
 MANY_LOTS = Size(days=1, minutes=1.5, customers=4, pace=1.0)
+LONGER = Size(days=1, minutes=3.0, customers=6, pace=2.0)
 TRIES = 6  # not every company gives every bug an occasion
 # Where to begin to look for it.
 SHOWN = {
@@ -23,8 +24,14 @@ SHOWN = {
     "ignore voids": (SEED, SIZE),
     "keep the estate": (11, SIZE),
     "lose updates": (8, SIZE),
+    "plead poverty": (SEED, SIZE),
+    "promise": (SEED, SIZE),
+    "resume nothing": (8, LONGER),
     "spend what is owed": (SEED, SIZE),
     "take earliest first": (21, MANY_LOTS),
+    "take nothing": (SEED, SIZE),
+    "tell another balance": (SEED, SIZE),
+    "tell cents": (SEED, SIZE),
     "tell nobody": (SEED, SIZE),
 }
 
