@@ -3,15 +3,15 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from connector.bus import Change
 from connector.dataverse import DataverseClient, Transient
-from connector.dataverse.odata import any_of, text
+from connector.dataverse.odata import any_of, moment, text
 from connector.identity import derived_id
 from connector.mass import liability
-from connector.mass.book import start, under_way
+from connector.mass.book import Book, start, under_way
 from connector.mass.deciding import Decider
 from connector.mass.order import BadOrder, Order, Progress
 from connector.mass.worker import PAGE, work
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from azure.servicebus import ServiceBusMessage
 
 _log = logging.getLogger("loyalty.mass")
+_BEGUN = timedelta(hours=1)  # until then a command may be on its way from making its run to beginning it
+_NO_TIMER = (
+    "loy_kind: a backfill is not started here. `python -m connector backfill history`, or `backfill balances FILE`, makes a run "
+    "and works on it."
+)
 _VISITING = (BulkStatus.RUNNING, BulkStatus.PAUSED, BulkStatus.DONE)
 
 
@@ -114,6 +119,7 @@ class MassJobs:
 
     def work_all(self, stop: Callable[[], bool]) -> Iterator[Progress]:
         """Work on every run that is under way, in turns. One that cannot go on now keeps no other from it."""
+        self._refuse_backfills()
         for run_id in under_way(self.clients[0], self.programs.current().id or ""):
             if stop():
                 return
@@ -123,3 +129,10 @@ class MassJobs:
                 _log.warning("run %s cannot be done: %s", run_id, error)
             except Transient as error:
                 _log.warning("run %s waits: %s", run_id, error)
+
+    def _refuse_backfills(self) -> None:
+        """Runs of kind BACKFILL that were started in Dynamics fail: the command begins its own as soon as it has made them."""
+        started = f"loy_kind eq {BulkKind.BACKFILL.value} and loy_status eq {BulkStatus.RUNNING.value}"
+        untouched = f"loy_startedon eq null and modifiedon lt {moment(self.clock() - _BEGUN)}"
+        for row in self.clients[0].get(f"loy_bulkruns?$select=loy_name&$filter={started} and {untouched}"):
+            Book(self.clients[0], row["loy_bulkrunid"], self.clock).fail(_NO_TIMER)

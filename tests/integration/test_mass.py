@@ -5,7 +5,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -745,6 +745,23 @@ def test_commands(town: Town, capsys: pytest.CaptureFixture[str]) -> None:
     assert "in money" in capsys.readouterr().out
 
 
+def test_a_backfill_that_no_command_began_fails_and_says_which_does(town: Town) -> None:
+    begun, stray = town.start(BulkKind.BACKFILL), town.start(BulkKind.BACKFILL)
+    town.client.commit([Update(f"loy_bulkruns({begun})", {"loy_startedon": NOW})])
+
+    def after(minutes: int) -> list[tuple[BulkStatus, str]]:
+        later = datetime.now(UTC) + timedelta(minutes=minutes)  # Dataverse's own clock says when a row was modified
+        assert not list(replace(jobs_of(town), clock=lambda: later).work_all(stop=lambda: False))
+        return [(found.status, found.message) for found in (read(town.client, run_id) for run_id in (begun, stray))]
+
+    assert after(minutes=10) == [(BulkStatus.RUNNING, "")] * 2
+    untouched, (status, message) = after(minutes=70)
+    assert untouched == (BulkStatus.RUNNING, "")
+    assert status is BulkStatus.FAILED
+    assert "python -m connector backfill history" in message
+    set_status(town.client, begun, BulkStatus.CANCELLED, town.now)
+
+
 def test_the_nightly_review_does_as_the_programme_says(town: Town) -> None:
     """Whom it spares, whom it settles first, the template of its notices."""
     people = town.settle(20)
@@ -756,7 +773,7 @@ def test_the_nightly_review_does_as_the_programme_says(town: Town) -> None:
         "loy_noticetemplate": "Good morning",
     }
     town.client.commit([Update(path, columns)])
-    jobs = MassJobs([town.client], Programs(town.client, "CJ"), town.office.sent.extend, town.notices.send, town.now)
+    jobs = jobs_of(town)
     customers, points = expected(people)
     town.notices.messages.clear()
     progress = jobs.work(jobs.start_nightly())
