@@ -1,5 +1,6 @@
 """The nightly sweep posts what no event told, and only that."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -104,6 +105,65 @@ def test_deleted_and_moved_invoices_and_waiting_redemptions(office: Office) -> N
     assert points(office, deleted) == (0, 0)
     assert points(office, old) == (0, 0)
     assert points(office, new) == (150, 10)
+
+
+def recategorize(office: Office, invoice: str) -> None:
+    (line,) = office.client.get(f"invoicedetails?$select=priceperunit&$filter=_invoiceid_value eq {invoice}")
+    office.client.commit([Update(f"invoicedetails({line['invoicedetailid']})", {"loy_productcategory": "FUEL"})])
+    lose_events(office)
+
+
+def test_a_line_of_another_category(office: Office) -> None:
+    customer, invoice = customer_with_invoice(office, "10")
+    office.work(office.events())
+    sweep(office)
+    assert points(office, customer) == (0, 100)
+    recategorize(office, invoice)
+    report = sweep(office)
+    assert (report.full, report.examined, report.posted) == ("", {"invoices": 1}, {"invoices": 1})
+    assert points(office, customer) == (0, 0)
+    assert not sweep(office).examined
+
+
+def test_a_deleted_line_changes_its_invoice(office: Office) -> None:
+    customer, invoice = customer_with_invoice(office, "10")
+    office.work(office.events())
+    sweep(office)
+    (line,) = office.client.get(f"invoicedetails?$select=priceperunit&$filter=_invoiceid_value eq {invoice}")
+    office.client.commit([Delete(f"invoicedetails({line['invoicedetailid']})")])
+    lose_events(office)
+    assert sweep(office).posted == {"invoices": 1}
+    assert points(office, customer) == (0, 0)
+
+
+def test_an_invoice_of_yesterday_is_looked_at_once_for_its_row_and_its_lines(office: Office) -> None:
+    sweep(office)
+    customer, _ = customer_with_invoice(office, "10")
+    lose_events(office)
+    now, tomorrow = office.now, datetime.now(UTC) + timedelta(hours=20)
+    office.now = lambda: tomorrow
+    try:
+        report = sweep(office)
+    finally:
+        office.now = now
+    assert (report.full, report.examined, report.posted) == ("", {"invoices": 1}, {"invoices": 1})
+    assert points(office, customer) == (0, 100)
+
+
+def test_a_sweep_that_knew_nothing_of_lines_reads_them_and_looks_at_every_invoice(office: Office) -> None:
+    customer, invoice = customer_with_invoice(office, "10")
+    office.work(office.events())
+    sweep(office)
+    recategorize(office, invoice)
+    (run,) = office.client.get("loy_bulkruns?$select=loy_cursor")
+    cursor = json.loads(run["loy_cursor"])
+    del cursor["invoicedetail"]
+    office.client.commit([Update(f"loy_bulkruns({run['loy_bulkrunid']})", {"loy_cursor": json.dumps(cursor)})])
+    report = sweep(office)
+    assert (report.full, report.finished, report.posted) == ("the first sweep", True, {"invoices": 1})
+    assert report.examined["lines"] >= report.examined["invoices"] - 1
+    assert points(office, customer) == (0, 0)
+    assert not sweep(office).examined
 
 
 def test_an_expired_token_means_every_row_and_invoices_deleted_meanwhile(office: Office) -> None:
