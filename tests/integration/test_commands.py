@@ -5,13 +5,14 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from connector import replay
 from connector.dataverse import Create, Delete, Update
 from connector.identity import Customer
 from connector.loyalty.decisions import Outcome
@@ -115,6 +116,24 @@ def test_resume_one_by_reason_or_all(office: Office, console: Console) -> None:
     console.apply()
     assert state(office, customer).pending_points == 200
     assert [row["loy_outcome"] for row in log_of(office, other)] == [OUTCOME[Outcome.APPLIED]]
+
+
+def test_resume_sends_once_what_is_parked_again_at_once(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "_PAGE", 2)
+    invoices = {customer_with_invoice(office, "-10")[1] for _ in range(5)}
+    office.work(office.events())
+    # As a function app does that applies them while the command still reads, and finds that the cause lasts.
+    meanwhile = datetime.now(UTC)
+    for part in (office.processor, office.processor._store):
+        monkeypatch.setattr(part, "_clock", lambda: meanwhile)
+    resumed: list[str] = []
+    for _, change in replay.parked(office.client, office.now(), reason="negative_total"):
+        assert change
+        meanwhile += timedelta(minutes=1)
+        office.processor.process(change)
+        resumed.append(change.row)
+        assert len(resumed) == len(set(resumed))
+    assert invoices <= set(resumed)
 
 
 def test_explain_tells_a_balance_from_the_entries(office: Office, console: Console) -> None:
