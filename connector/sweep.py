@@ -150,6 +150,8 @@ class Sweep:
             "loy_posted": report.posted.total(),
             "loy_cursor": json.dumps(cursor),
         }
+        if status is BulkStatus.DONE:
+            row["loy_endedon"] = self._clock()  # and stays until the next one has come to its end
         self._client.commit([Upsert(path, row)])
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from connector.bus.change import TABLES
 from connector.dataverse import DataverseClient
-from connector.dataverse.odata import utc
+from connector.dataverse.odata import text, utc
 from connector.identity import derived_id
 from connector.loyalty.decisions import Outcome
 from connector.rows import wishes
@@ -26,8 +26,9 @@ class Figures:
     """Ages are in seconds. `oldest_event` waits on the queue, `oldest_wish` is a redemption or adjustment without answer.
 
     `parked` counts log rows by reason class, `dead_letters` messages by queue (1,000 is the most that is counted).
-    `sweep_age` is the time since the nightly sweep did something; None before the first. `mirror_overdue` tells for how long the
-    copy of some customer should have been written anew, because a tier, pending points or a lot was due by time.
+    `sweep_age` is the time since a sweep last came to its end; before any has, since the first began or, without one, since the
+    programme was made; None without a programme. `mirror_overdue` tells for how long the copy of some customer should have
+    been written anew, because a tier, pending points or a lot was due by time.
     """
 
     oldest_event: float
@@ -105,8 +106,11 @@ class Watch:
 
     def _sweep_age(self) -> float | None:
         run = derived_id("sweep", self._settings.loyalty_program)
-        row = self._client.get(f"loy_bulkruns({run})?$select=modifiedon")
-        return self._age(utc(row["modifiedon"])) if row else None
+        row = self._client.get(f"loy_bulkruns({run})?$select=loy_endedon,createdon")
+        if row is None:
+            path = f"loy_programs?$select=createdon&$filter=loy_code eq {text(self._settings.loyalty_program)}"
+            row = next(iter(self._client.get(path)), None)
+        return self._age(utc(row.get("loy_endedon") or row["createdon"])) if row else None
 
     def _mirror_overdue(self) -> float:
         """A review is due from the first minute of its day (UTC)."""

@@ -313,7 +313,8 @@ def test_the_figures_of_the_watch(bus: ServiceBusClient, office: Office) -> None
     assert figures.dead_letters == {EVENTS: 0, CHANGES: 1}
     assert 290 < figures.oldest_event < 310
     assert figures.oldest_wish == 0
-    assert figures.sweep_age is None
+    assert figures.sweep_age
+    assert figures.sweep_age >= 290  # no sweep yet: since the programme was made
     names = {name for name, _, _ in figures.flat()}
     assert {"loyalty.parked", "loyalty.dead_letters", "loyalty.oldest_event.seconds"} <= names
     console = Console(office, watch=SimpleNamespace(measure=lambda: figures))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -16,6 +17,8 @@ from connector.rows import ledger
 from connector.rows.programs import Programs, read_program
 from connector.rows.values import Unusable
 from connector.sweep import Sweep
+from connector.watch import Watch
+from tests.console import settings
 from tests.integration.test_parking import customer_with_invoice, log_of
 from tests.office import Office
 
@@ -195,6 +198,31 @@ def test_a_sweep_that_must_end_goes_on_where_it_stopped(office: Office, monkeypa
     assert "goes on" in str(runs[0])
     assert sum(run.posted["invoices"] for run in runs) == 5
     assert {points(office, customer) for customer in customers} == {(0, 50)}
+
+
+def test_a_sweep_that_does_not_come_to_its_end_grows_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connector.sweep._CHANGED", 2)
+    now = datetime.now(UTC).replace(microsecond=0)
+    office = Office(tmp_path, clock=lambda: now)
+    office.environment.clock = office.now
+    watch = Watch(office.client, None, settings(), office.now)  # type: ignore[arg-type]
+    hour = timedelta(hours=1)
+    now += hour
+    assert 0 < (watch._sweep_age() or 0) <= 3700  # none has begun
+    for _ in range(9):
+        customer_with_invoice(office, "5")
+    assert not sweep(office, enough=lambda: True).finished
+    for hours in (24, 48):
+        now += 24 * hour
+        assert not sweep(office, enough=lambda: True).finished
+        assert watch._sweep_age() == hours * 3600  # none has come to its end
+    assert sweep(office).finished
+    now += hour
+    customer_with_invoice(office, "5")
+    customer_with_invoice(office, "5")
+    assert not sweep(office, enough=lambda: True).finished
+    assert watch._sweep_age() == 3600
+    office.close()
 
 
 def test_what_is_parked_is_not_parked_again_and_old_invoices_are_left_alone(office: Office) -> None:
