@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from connector.bus.change import TABLES
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
     from azure.servicebus import ServiceBusClient, ServiceBusReceivedMessage, ServiceBusReceiver
 
 _MOST = 1000  # dead letters counted in each queue
+_NIGHTLY = 26 * 3600.0  # between two nights, with some delay
+ALERT_ABOVE = {
+    "loyalty.oldest_event.seconds": 600.0,
+    "loyalty.oldest_wish.seconds": 300.0,
+    "loyalty.notices.waiting": 1000.0,
+    "loyalty.parked": 0.0,
+    "loyalty.dead_letters": 0.0,
+    "loyalty.sweep.age.seconds": _NIGHTLY,
+    "loyalty.mirror.overdue.seconds": _NIGHTLY,
+}
+ALERT_BELOW = {"loyalty.budget.requests.left": 600.0, "loyalty.budget.seconds.left": 120.0}
+"""From where on a figure needs a person. Alerts may give some of them time to pass, which one measurement cannot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +68,11 @@ class Figures:
         yield "loyalty.mirror.overdue.seconds", self.mirror_overdue, {}
         for name, left in self.budget.items():
             yield f"loyalty.budget.{name}.left", left, {}
+
+
+def alerts(name: str, value: float) -> bool:
+    """Whether a figure needs a person as it is now."""
+    return value > ALERT_ABOVE.get(name, inf) or value < ALERT_BELOW.get(name, -inf)
 
 
 class Watch:

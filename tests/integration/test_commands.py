@@ -64,6 +64,13 @@ def test_replay_of_an_invoice_shows_the_difference_and_sends_it_only_without_dry
     assert (console.output, console.sent) == ("0 differences\n", [])
 
 
+def test_replay_says_that_what_comes_out_parked_needs_a_person(office: Office, console: Console) -> None:
+    _, invoice = customer_with_invoice(office, "-10")
+    assert office.events()  # lost
+    assert console.run("replay", "--invoice", invoice) == 1
+    assert len(console.sent) == 1
+
+
 def test_replay_of_a_customer_finds_all_kinds_of_what_was_missed(office: Office, console: Console) -> None:
     customer = customer_with_points(office)
     _, deleted = customer_with_invoice(office, "30")

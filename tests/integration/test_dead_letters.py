@@ -1,6 +1,8 @@
 """Dead letters go back in order when Dataverse answers, and end in the log when that does not help."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -349,5 +351,10 @@ def test_the_figures_of_the_watch(bus: ServiceBusClient, office: Office) -> None
     names = {name for name, _, _ in figures.flat()}
     assert {"loyalty.parked", "loyalty.dead_letters", "loyalty.oldest_event.seconds"} <= names
     console = Console(office, watch=SimpleNamespace(measure=lambda: figures))
+    assert console.run("status") == 1
+    marked = {line.split()[1] for line in console.output.splitlines() if line.startswith("!")}
+    assert marked == {"loyalty.dead_letters", "loyalty.mirror.overdue.seconds", "loyalty.parked"}
+    calm = replace(figures, parked=Counter(), dead_letters={EVENTS: 0, CHANGES: 0}, mirror_overdue=0.0)
+    console = Console(office, watch=SimpleNamespace(measure=lambda: calm))
     assert console.run("status") == 0
-    assert "loyalty.dead_letters" in console.output
+    assert "!" not in console.output
