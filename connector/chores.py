@@ -5,7 +5,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
 from typing import Any
 
-from connector.bus import Change, QueueSender
+from connector.bus import Change, QueueSender, Subject
 from connector.bus.change import TABLES
 from connector.dataverse import DataverseClient
 from connector.dataverse.odata import moment
@@ -36,7 +36,7 @@ class Chores:
             condition = f"{wishes.waits(subject)} and modifiedon lt {before}"
             path = f"{table}s?$select=_loy_customerid_value&$filter={condition}"
             for page in self._client.pages(path, max_page_size=_PAGE, annotations=_LOOKUP):
-                self._send([Change.about(subject, row[f"{table}id"], _customer(row), cause="waiting") for row in page])
+                self._send([_waiting(subject, row[f"{table}id"], _customer(row)) for row in page])
                 sent += len(page)
         return sent
 
@@ -84,6 +84,11 @@ class Chores:
 
 
 _LOOKUP = "Microsoft.Dynamics.CRM.lookuplogicalname"
+
+
+def _waiting(subject: Subject, row_id: str, customer: str | None) -> Change:
+    """No event gave a correlation id, so the row's own leads to its log row and traces."""
+    return Change.about(subject, row_id, customer, cause="waiting", correlation_id=row_id)
 
 
 def _customer(row: dict[str, object]) -> str | None:

@@ -23,6 +23,7 @@ from connector.bus.change import ROUND
 from connector.bus.sender import change_message
 from connector.dataverse import BadRequest, DataverseClient, Transient, Unauthorized, Upsert
 from connector.dataverse.context import ContextError
+from connector.dataverse.odata import utc
 from connector.listening import Listener
 from connector.logs import redact
 from connector.loyalty.decisions import parked
@@ -40,6 +41,7 @@ _log = logging.getLogger("loyalty.dead_letters")
 
 ROUNDS = 3
 _SENT_ON = "LoyaltySentOn"
+_CAME_ON = "LoyaltyCameOn"  # when it first came: what is sent again is enqueued anew
 _OF_THE_SERVICE = ("DeadLetterReason", "DeadLetterErrorDescription")
 _AT_ONCE = 50
 _EPOCH = datetime.min.replace(tzinfo=UTC)
@@ -159,7 +161,11 @@ class DeadLetters:
         if number > ROUNDS:
             done.parked += 1
             return
-        again: dict[str | bytes, Any] = {ROUND: number, _SENT_ON: stamp}
+        again: dict[str | bytes, Any] = {
+            ROUND: number,
+            _SENT_ON: stamp,
+            _CAME_ON: _came_on(message).isoformat(),
+        }
         if queue == self._events_queue and changes:
             # Past its own queue, where it would be overtaken by changes that are younger.
             properties = {**carrier(), **again}
@@ -239,14 +245,14 @@ class _Queue:
 def _letters(
     queues: Mapping[str, _Queue], stamp: str, stuck: Collection[tuple[str, int | None]]
 ) -> list[tuple[str, ServiceBusReceivedMessage]]:
-    """The first thousand of each queue without those sent in this round or `stuck`, in the order in which they were enqueued."""
+    """The first thousand of each queue without those sent in this round or `stuck`, in the order in which they first came."""
     found = [(name, message) for name, queue in queues.items() for message in peeked(queue.dead)]
     fresh = [
         (name, message)
         for name, message in found
         if _properties(message).get(_SENT_ON) != stamp and (name, message.sequence_number) not in stuck
     ]
-    return sorted(fresh, key=lambda letter: letter[1].enqueued_time_utc or _EPOCH)
+    return sorted(fresh, key=lambda letter: _came_on(letter[1]))
 
 
 def _copy(message: ServiceBusReceivedMessage, more: Mapping[str | bytes, Any]) -> ServiceBusMessage:
@@ -275,6 +281,14 @@ def _round(message: ServiceBusReceivedMessage) -> int:
     """How often it was sent again. Whoever may send may write anything there."""
     number = _properties(message).get(ROUND)
     return number if isinstance(number, int) and number > 0 else 0
+
+
+def _came_on(message: ServiceBusReceivedMessage) -> datetime:
+    """When it first came to its queue, as the round before it noted; whoever may send may write anything there."""
+    try:
+        return utc(_properties(message)[_CAME_ON])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return message.enqueued_time_utc or _EPOCH
 
 
 def _text(value: Any) -> Any:

@@ -80,14 +80,19 @@ def of_day(client: DataverseClient, day: date, cause: str) -> Iterator[Change]:
             yield Change.about(subject, row_id, None, cause=cause, correlation_id=derived_id(cause))
 
 
-def parked(client: DataverseClient, *, log: str = "", reason: str = "") -> Iterator[tuple[Row, Change | None]]:
+def parked(
+    client: DataverseClient, now: datetime, *, log: str = "", reason: str = ""
+) -> Iterator[tuple[Row, Change | None]]:
     """Parked log rows, oldest first, with the change that Resume sends; None where the message could not be read.
 
-    All of them, or the one with the id `log`, or those of a reason class.
+    All that were parked until `now`, or the one with the id `log`, or those of a reason class.
     """
     condition = f"loy_outcome eq {OUTCOME[Outcome.PARKED]}"
     if log:
         condition += f" and loy_integrationlogid eq {guid(log)}"
+    else:
+        # What is parked again meanwhile becomes the youngest, and would come again for as long as its cause lasts.
+        condition += f" and loy_occurredon le {moment(now.replace(microsecond=0))}"
     if reason:
         condition += f" and loy_reasonclass eq {text(reason)}"
     columns = "loy_name,loy_reasonclass,loy_field,loy_nextstep,loy_change"

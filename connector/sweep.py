@@ -16,7 +16,7 @@ from connector.bus import Change, Subject
 from connector.bus.change import TABLES
 from connector.dataverse import DataverseClient, Forbidden, Get, Terminal, Unauthorized, Upsert
 from connector.dataverse.client import Page
-from connector.dataverse.odata import any_of, moment, text
+from connector.dataverse.odata import any_of, moment, text, utc
 from connector.differences import differences
 from connector.identity import derived_id
 from connector.loyalty.decisions import Outcome
@@ -26,16 +26,18 @@ from connector.rows import wishes
 from connector.rows.choices import KIND, OUTCOME, BulkKind, BulkStatus
 from connector.rows.log import report_write
 from connector.rows.programs import Programs
-from connector.rows.values import Row
 
 _PAGE = 1000
+_MOST = 5000  # rows in a page of ids
 _CHANGED = 240  # changed rows between two places to go on from: some seconds, as each is read with its ledger
 _IDS = 200  # ids in one condition
 _TRACKED = {
-    Subject.INVOICE: "invoices?$select=invoiceid",
+    Subject.INVOICE: "invoices?$select=modifiedon",
     Subject.REDEMPTION: "loy_redemptions?$select=loy_status",
     Subject.ADJUSTMENT: "loy_adjustments?$select=loy_status",
 }
+_LINES = "invoicedetail"
+_ALL_LINES = "every invoicedetail"  # the cursor of the read of every line, at whose end the first link is
 _EARNED = f"loy_entries?$select=loy_cause&$filter=loy_kind eq {KIND[Kind.EARN]}"
 _DELETED = "deleted"  # the cursor of the look through the ledger for invoices that are no more
 _MERGED = "merged"  # when mergers were looked for last
@@ -103,8 +105,10 @@ class Sweep:
         cause = f"sweep {started.isoformat()}"
         run = _Run(self._client, self._processor, SweepReport(), started, cause, derived_id(cause), found)
         path = f"loy_bulkruns({derived_id('sweep', self._programs.current().code)})"
-        cursor: dict[str, str] = {} if full else self._cursor(path)
+        cursor = self._cursor(path)
         if full:
+            # The link of lines stays, for another costs a read of all lines.
+            cursor = {name: link for name, link in cursor.items() if name == _LINES}
             run.report.full = "asked for"
         elif _DELETED in cursor:
             run.report.full = "begun before"
@@ -146,6 +150,8 @@ class Sweep:
             "loy_posted": report.posted.total(),
             "loy_cursor": json.dumps(cursor),
         }
+        if status is BulkStatus.DONE:
+            row["loy_endedon"] = self._clock()  # and stays until the next one has come to its end
         self._client.commit([Upsert(path, row)])
 
 
@@ -158,12 +164,14 @@ class _Run:
     cause: str
     correlation_id: str
     found: Callable[[Preview], None]
+    seen: set[str] = field(default_factory=set)
 
     def pages(self, cursor: dict[str, str]) -> Iterator[list[Preview]]:
         """What must be posted, page by page. The cursor is moved before a page is given out, and is kept after it was sent."""
-        for subject in _TRACKED:
-            for page in self._tracked(subject, cursor):
-                yield self._differing(subject, _ids(subject, page))
+        yield from self._lines(cursor)
+        for subject, path in _TRACKED.items():
+            for page in self._tracked(TABLES[subject], path, cursor):
+                yield self._differing(subject, self._ids(subject, page))
         if _DELETED in cursor:
             for page in self.client.pages(cursor[_DELETED], max_page_size=_PAGE):
                 previews = self._differing(Subject.INVOICE, self._gone(page), "invoices deleted")
@@ -186,28 +194,64 @@ class _Run:
                 yield self._differing(Subject.CUSTOMER, ids, f"merged {table}s", table)
         cursor[_MERGED] = self.started.isoformat()
 
-    def _tracked(self, subject: Subject, cursor: dict[str, str]) -> Iterator[Page]:
+    def _lines(self, cursor: dict[str, str]) -> Iterator[list[Preview]]:
+        """Invoices with changed lines: another product category changes an invoice's points and not its row. A deleted line
+        has nothing but its own id; it changes its invoice's totals."""
+        for page in self._changed(_LINES, cursor):
+            # Where invoices have no place to go on from, every one is looked at below.
+            ids = {row["_invoiceid_value"] for row in page if "reason" not in row and TABLES[Subject.INVOICE] in cursor}
+            self.seen |= ids
+            yield self._differing(Subject.INVOICE, sorted(ids))
+        if _LINES in cursor:
+            return
+        # Changes until now cannot be told: every invoice is looked at, once there is a link for what comes after.
+        cursor.pop(TABLES[Subject.INVOICE], None)
+        path = "invoicedetails?$select=_invoiceid_value"
+        for page in self._tracked(_ALL_LINES, path, cursor):
+            self.report.examined["lines"] += len(page)
+            yield []
+        cursor[_LINES] = cursor.pop(_ALL_LINES)
+
+    def _tracked(self, name: str, path: str, cursor: dict[str, str]) -> Iterator[Page]:
         """Pages of changed rows; of all rows when there is no link, or Dataverse does not take ours any more."""
-        table = TABLES[subject]
-        link = cursor.get(table)
-        if link:
+        yield from self._changed(name, cursor)
+        if name not in cursor:
+            if name == TABLES[Subject.INVOICE]:
+                cursor[_DELETED] = _EARNED
+            yield from self._read(path, name, cursor)
+
+    def _changed(self, name: str, cursor: dict[str, str]) -> Iterator[Page]:
+        """Pages of rows changed since the link of this name, which the cursor loses when Dataverse does not take it any more."""
+        if link := cursor.get(name):
             try:
-                yield from self._read(link, table, cursor)
+                yield from self._read(link, name, cursor)
                 return
             except (Forbidden, Unauthorized):
                 raise
             except Terminal as error:
-                self.report.full = f"{table}: {error.message.rstrip('.')}"
+                self.report.full = f"{name}: {error.message.rstrip('.')}"
         elif not self.report.full:
             self.report.full = "the first sweep"
-        if subject is Subject.INVOICE:
-            cursor[_DELETED] = _EARNED
-        yield from self._read(_TRACKED[subject], table, cursor)
+        cursor.pop(name, None)
 
-    def _read(self, link: str, table: str, cursor: dict[str, str]) -> Iterator[Page]:
-        for page in self.client.pages(link, max_page_size=_CHANGED, track_changes=True):
-            cursor[table] = page.next_link or page.delta_link or ""
+    def _read(self, link: str, name: str, cursor: dict[str, str]) -> Iterator[Page]:
+        size = _MOST if name == _ALL_LINES else _CHANGED
+        for page in self.client.pages(link, max_page_size=size, track_changes=True):
+            cursor[name] = page.next_link or page.delta_link or ""
             yield page
+
+    def _ids(self, subject: Subject, page: Page) -> list[str]:
+        """Rows of a page that may need something: of redemptions and adjustments those that still wait, and no invoice that
+        was looked at in this run for its lines and has not changed meanwhile."""
+        found = []
+        for row in page:
+            if "reason" in row:
+                found += [row["id"]] if subject is Subject.INVOICE else []
+            elif subject in wishes.OPEN:
+                found += [row[f"{TABLES[subject]}id"]] if row["loy_status"] in wishes.OPEN[subject] else []
+            elif row["invoiceid"] not in self.seen or utc(row["modifiedon"]) > self.started - _OVERLAP:
+                found.append(row["invoiceid"])
+        return found
 
     def _gone(self, page: Page) -> list[str]:
         """Invoices that earned points and do not exist."""
@@ -254,19 +298,3 @@ class _Run:
             self.report.parked_before += 1
             return False
         return True
-
-
-def _ids(subject: Subject, page: Page) -> list[str]:
-    """Rows of a page that may need something: of redemptions and adjustments those that still wait."""
-    id_column = f"{TABLES[subject]}id"
-    found = []
-    for row in page:
-        if "reason" in row:
-            found += [row["id"]] if subject is Subject.INVOICE else []
-        elif _waits(subject, row):
-            found.append(row[id_column])
-    return found
-
-
-def _waits(subject: Subject, row: Row) -> bool:
-    return subject not in wishes.OPEN or row["loy_status"] in wishes.OPEN[subject]

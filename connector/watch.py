@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from connector.bus.change import TABLES
 from connector.dataverse import DataverseClient
-from connector.dataverse.odata import utc
+from connector.dataverse.odata import text, utc
 from connector.identity import derived_id
 from connector.loyalty.decisions import Outcome
 from connector.rows import wishes
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
     from azure.servicebus import ServiceBusClient, ServiceBusReceivedMessage, ServiceBusReceiver
 
 _MOST = 1000  # dead letters counted in each queue
+_NIGHTLY = 26 * 3600.0  # between two nights, with some delay
+ALERT_ABOVE = {
+    "loyalty.oldest_event.seconds": 600.0,
+    "loyalty.oldest_wish.seconds": 300.0,
+    "loyalty.notices.waiting": 1000.0,
+    "loyalty.parked": 0.0,
+    "loyalty.dead_letters": 0.0,
+    "loyalty.sweep.age.seconds": _NIGHTLY,
+    "loyalty.mirror.overdue.seconds": _NIGHTLY,
+}
+ALERT_BELOW = {"loyalty.budget.requests.left": 600.0, "loyalty.budget.seconds.left": 120.0}
+"""From where on a figure needs a person. Alerts may give some of them time to pass, which one measurement cannot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +39,9 @@ class Figures:
     """Ages are in seconds. `oldest_event` waits on the queue, `oldest_wish` is a redemption or adjustment without answer.
 
     `parked` counts log rows by reason class, `dead_letters` messages by queue (1,000 is the most that is counted).
-    `sweep_age` is the time since the nightly sweep did something; None before the first. `mirror_overdue` tells for how long the
-    copy of some customer should have been written anew, because a tier, pending points or a lot was due by time.
+    `sweep_age` is the time since a sweep last came to its end; before any has, since the first began or, without one, since the
+    programme was made; None without a programme. `mirror_overdue` tells for how long the copy of some customer should have
+    been written anew, because a tier, pending points or a lot was due by time.
     """
 
     oldest_event: float
@@ -54,6 +68,11 @@ class Figures:
         yield "loyalty.mirror.overdue.seconds", self.mirror_overdue, {}
         for name, left in self.budget.items():
             yield f"loyalty.budget.{name}.left", left, {}
+
+
+def alerts(name: str, value: float) -> bool:
+    """Whether a figure needs a person as it is now."""
+    return value > ALERT_ABOVE.get(name, inf) or value < ALERT_BELOW.get(name, -inf)
 
 
 class Watch:
@@ -105,8 +124,11 @@ class Watch:
 
     def _sweep_age(self) -> float | None:
         run = derived_id("sweep", self._settings.loyalty_program)
-        row = self._client.get(f"loy_bulkruns({run})?$select=modifiedon")
-        return self._age(utc(row["modifiedon"])) if row else None
+        row = self._client.get(f"loy_bulkruns({run})?$select=loy_endedon,createdon")
+        if row is None:
+            path = f"loy_programs?$select=createdon&$filter=loy_code eq {text(self._settings.loyalty_program)}"
+            row = next(iter(self._client.get(path)), None)
+        return self._age(utc(row.get("loy_endedon") or row["createdon"])) if row else None
 
     def _mirror_overdue(self) -> float:
         """A review is due from the first minute of its day (UTC)."""

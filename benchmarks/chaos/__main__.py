@@ -17,7 +17,7 @@ from benchmarks.chaos.run import Size, told
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos", description=__doc__)
-    parser.add_argument("--seed", type=int, help="one seed")
+    parser.add_argument("--seed", type=int, default=1, help="one seed")
     parser.add_argument("--seeds", metavar="A..B", help="seeds from A to B")
     parser.add_argument(
         "--minutes", type=float, default=Size().minutes, help="of work a day; in virtual time without --stack"
@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--functions", type=int, default=Live().hosts, help="Functions hosts of the stack")
     parser.add_argument("--branches", type=int, default=Live().branches, help="clerks at work on the stack at once")
     options = parser.parse_args(argv)
-    first, _, last = (options.seeds or str(options.seed or 1)).partition("..")
+    first, _, last = (options.seeds or str(options.seed)).partition("..")
     seeds = range(int(first), int(last or first) + 1)
     print(HEADER, flush=True)
     broken = 0

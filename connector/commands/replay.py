@@ -11,6 +11,7 @@ from connector.commands.showing import line
 from connector.dataverse.odata import guid
 from connector.differences import differences
 from connector.identity import Customer
+from connector.loyalty.decisions import Outcome
 
 HELP = "look again at an event, an invoice, a customer or a day; show the difference, then send it"
 
@@ -28,14 +29,15 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(app: App, arguments: argparse.Namespace) -> int:
     cause = f"replay {app.now():%Y-%m-%dT%H:%M:%S.%f}"
-    found = 0
+    found = parked = 0
     for preview in differences(app.processor, _chosen(app, arguments, cause)):
         print(line(preview), flush=True)
         if not arguments.dry_run:
             app.send_changes([preview.change])
         found += 1
+        parked += preview.decision.outcome is Outcome.PARKED
     print(f"{found} differences{'' if arguments.dry_run or not found else ', sent'}")
-    return 0
+    return 1 if parked else 0
 
 
 def _chosen(app: App, arguments: argparse.Namespace, cause: str) -> Iterable[Change]:

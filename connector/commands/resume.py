@@ -19,7 +19,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(app: App, arguments: argparse.Namespace) -> int:
     sent = unreadable = 0
-    for row, change in replay.parked(app.client, log=arguments.log or "", reason=arguments.reason or ""):
+    for row, change in replay.parked(app.client, app.now(), log=arguments.log or "", reason=arguments.reason or ""):
         print(printable(f"{row['loy_reasonclass']} {row['loy_field'] or '-'}: {row['loy_name']}"), flush=True)
         if change is None:
             unreadable += 1

@@ -4,6 +4,7 @@ import argparse
 import json
 
 from connector.app import App
+from connector.watch import alerts
 
 HELP = "measure what an operator watches: waiting, parked, dead letters, budget"
 
@@ -13,9 +14,12 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(app: App, arguments: argparse.Namespace) -> int:
+    status = 0
     for name, value, attributes in app.watch.measure().flat():
+        alert = alerts(name, value)
         if arguments.json:
-            print(json.dumps({"name": name, "value": value, **attributes}))
+            print(json.dumps({"name": name, "value": value, "alert": alert, **attributes}))
         else:
-            print(f"{name:34} {value:12g}  {' '.join(attributes.values())}".rstrip())
-    return 0
+            print(f"{'!' if alert else ' '} {name:34} {value:12g}  {' '.join(attributes.values())}".rstrip())
+        status |= alert
+    return status

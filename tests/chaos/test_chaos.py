@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from benchmarks.chaos import __main__ as command
 from benchmarks.chaos.faults import Faults
 from benchmarks.chaos.planted import plant
 from benchmarks.chaos.report import Outcome, trace
@@ -80,6 +81,19 @@ def test_the_laws_hold_and_a_seed_is_one_history() -> None:
 
 def test_the_laws_hold_over_two_days() -> None:
     assert told(SEED + 1, Size(days=2, minutes=1.0, customers=6)).broken == []
+
+
+@pytest.mark.parametrize(
+    ("options", "seeds"),
+    [((), [1]), (("--seed", "0"), [0]), (("--seed", "7"), [7]), (("--seeds", "0..2"), [0, 1, 2])],
+)
+def test_the_seeds_that_are_asked_for(
+    options: tuple[str, ...], seeds: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(command, "_in_process", lambda seeds, _: asked.extend(seeds) or [])
+    assert command.main([*options]) == 0
+    assert asked == seeds
 
 
 @pytest.mark.parametrize("bug", SHOWN)

@@ -76,8 +76,8 @@ def test_a_redemption_whose_event_was_lost_is_picked_up(tmp_path: Path) -> None:
         assert chores.pick_up_waiting() == 0  # its event may still come
         moment[0] += timedelta(minutes=5)
         assert chores.pick_up_waiting() == 1
-        assert [(change.subject, change.row, change.customer) for change in office.sent] == [
-            (Subject.REDEMPTION, wish, str(customer))
+        assert [(change.subject, change.row, change.customer, change.correlation_id) for change in office.sent] == [
+            (Subject.REDEMPTION, wish, str(customer), wish)
         ]
         office.work([])
         assert office.client.get(f"loy_redemptions({wish})?$select=loy_transactioncode")["loy_transactioncode"]

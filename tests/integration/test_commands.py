@@ -5,13 +5,14 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from connector import replay
 from connector.dataverse import Create, Delete, Update
 from connector.identity import Customer
 from connector.loyalty.decisions import Outcome
@@ -61,6 +62,13 @@ def test_replay_of_an_invoice_shows_the_difference_and_sends_it_only_without_dry
     assert state(office, customer).pending_points == 100
     assert console.run("replay", "--invoice", invoice) == 0
     assert (console.output, console.sent) == ("0 differences\n", [])
+
+
+def test_replay_says_that_what_comes_out_parked_needs_a_person(office: Office, console: Console) -> None:
+    _, invoice = customer_with_invoice(office, "-10")
+    assert office.events()  # lost
+    assert console.run("replay", "--invoice", invoice) == 1
+    assert len(console.sent) == 1
 
 
 def test_replay_of_a_customer_finds_all_kinds_of_what_was_missed(office: Office, console: Console) -> None:
@@ -115,6 +123,24 @@ def test_resume_one_by_reason_or_all(office: Office, console: Console) -> None:
     console.apply()
     assert state(office, customer).pending_points == 200
     assert [row["loy_outcome"] for row in log_of(office, other)] == [OUTCOME[Outcome.APPLIED]]
+
+
+def test_resume_sends_once_what_is_parked_again_at_once(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "_PAGE", 2)
+    invoices = {customer_with_invoice(office, "-10")[1] for _ in range(5)}
+    office.work(office.events())
+    # As a function app does that applies them while the command still reads, and finds that the cause lasts.
+    meanwhile = datetime.now(UTC)
+    for part in (office.processor, office.processor._store):
+        monkeypatch.setattr(part, "_clock", lambda: meanwhile)
+    resumed: list[str] = []
+    for _, change in replay.parked(office.client, office.now(), reason="negative_total"):
+        assert change
+        meanwhile += timedelta(minutes=1)
+        office.processor.process(change)
+        resumed.append(change.row)
+        assert len(resumed) == len(set(resumed))
+    assert invoices <= set(resumed)
 
 
 def test_explain_tells_a_balance_from_the_entries(office: Office, console: Console) -> None:

@@ -282,7 +282,7 @@ def test_names_and_keys_do_not_reach_into_queries(office: Office) -> None:
             door(HOSTILE)
     with pytest.raises(ValueError, match="row id"):
         list(replay.of_event(office.client, HOSTILE))
-    assert list(replay.parked(office.client, reason="x' or loy_outcome eq 482100000 or 'x' eq 'y")) == []
+    assert list(replay.parked(office.client, office.now(), reason="x' or loy_outcome eq 482100000 or 'x' eq 'y")) == []
     with pytest.raises(ValueError):
         parse_code(HOSTILE)
 

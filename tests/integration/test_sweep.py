@@ -1,7 +1,9 @@
 """The nightly sweep posts what no event told, and only that."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -15,6 +17,8 @@ from connector.rows import ledger
 from connector.rows.programs import Programs, read_program
 from connector.rows.values import Unusable
 from connector.sweep import Sweep
+from connector.watch import Watch
+from tests.console import settings
 from tests.integration.test_parking import customer_with_invoice, log_of
 from tests.office import Office
 
@@ -106,6 +110,65 @@ def test_deleted_and_moved_invoices_and_waiting_redemptions(office: Office) -> N
     assert points(office, new) == (150, 10)
 
 
+def recategorize(office: Office, invoice: str) -> None:
+    (line,) = office.client.get(f"invoicedetails?$select=priceperunit&$filter=_invoiceid_value eq {invoice}")
+    office.client.commit([Update(f"invoicedetails({line['invoicedetailid']})", {"loy_productcategory": "FUEL"})])
+    lose_events(office)
+
+
+def test_a_line_of_another_category(office: Office) -> None:
+    customer, invoice = customer_with_invoice(office, "10")
+    office.work(office.events())
+    sweep(office)
+    assert points(office, customer) == (0, 100)
+    recategorize(office, invoice)
+    report = sweep(office)
+    assert (report.full, report.examined, report.posted) == ("", {"invoices": 1}, {"invoices": 1})
+    assert points(office, customer) == (0, 0)
+    assert not sweep(office).examined
+
+
+def test_a_deleted_line_changes_its_invoice(office: Office) -> None:
+    customer, invoice = customer_with_invoice(office, "10")
+    office.work(office.events())
+    sweep(office)
+    (line,) = office.client.get(f"invoicedetails?$select=priceperunit&$filter=_invoiceid_value eq {invoice}")
+    office.client.commit([Delete(f"invoicedetails({line['invoicedetailid']})")])
+    lose_events(office)
+    assert sweep(office).posted == {"invoices": 1}
+    assert points(office, customer) == (0, 0)
+
+
+def test_an_invoice_of_yesterday_is_looked_at_once_for_its_row_and_its_lines(office: Office) -> None:
+    sweep(office)
+    customer, _ = customer_with_invoice(office, "10")
+    lose_events(office)
+    now, tomorrow = office.now, datetime.now(UTC) + timedelta(hours=20)
+    office.now = lambda: tomorrow
+    try:
+        report = sweep(office)
+    finally:
+        office.now = now
+    assert (report.full, report.examined, report.posted) == ("", {"invoices": 1}, {"invoices": 1})
+    assert points(office, customer) == (0, 100)
+
+
+def test_a_sweep_that_knew_nothing_of_lines_reads_them_and_looks_at_every_invoice(office: Office) -> None:
+    customer, invoice = customer_with_invoice(office, "10")
+    office.work(office.events())
+    sweep(office)
+    recategorize(office, invoice)
+    (run,) = office.client.get("loy_bulkruns?$select=loy_cursor")
+    cursor = json.loads(run["loy_cursor"])
+    del cursor["invoicedetail"]
+    office.client.commit([Update(f"loy_bulkruns({run['loy_bulkrunid']})", {"loy_cursor": json.dumps(cursor)})])
+    report = sweep(office)
+    assert (report.full, report.finished, report.posted) == ("the first sweep", True, {"invoices": 1})
+    assert report.examined["lines"] >= report.examined["invoices"] - 1
+    assert points(office, customer) == (0, 0)
+    assert not sweep(office).examined
+
+
 def test_an_expired_token_means_every_row_and_invoices_deleted_meanwhile(office: Office) -> None:
     customer, gone = customer_with_invoice(office, "10")
     office.work(office.events())
@@ -135,6 +198,31 @@ def test_a_sweep_that_must_end_goes_on_where_it_stopped(office: Office, monkeypa
     assert "goes on" in str(runs[0])
     assert sum(run.posted["invoices"] for run in runs) == 5
     assert {points(office, customer) for customer in customers} == {(0, 50)}
+
+
+def test_a_sweep_that_does_not_come_to_its_end_grows_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connector.sweep._CHANGED", 2)
+    now = datetime.now(UTC).replace(microsecond=0)
+    office = Office(tmp_path, clock=lambda: now)
+    office.environment.clock = office.now
+    watch = Watch(office.client, None, settings(), office.now)  # type: ignore[arg-type]
+    hour = timedelta(hours=1)
+    now += hour
+    assert 0 < (watch._sweep_age() or 0) <= 3700  # none has begun
+    for _ in range(9):
+        customer_with_invoice(office, "5")
+    assert not sweep(office, enough=lambda: True).finished
+    for hours in (24, 48):
+        now += 24 * hour
+        assert not sweep(office, enough=lambda: True).finished
+        assert watch._sweep_age() == hours * 3600  # none has come to its end
+    assert sweep(office).finished
+    now += hour
+    customer_with_invoice(office, "5")
+    customer_with_invoice(office, "5")
+    assert not sweep(office, enough=lambda: True).finished
+    assert watch._sweep_age() == 3600
+    office.close()
 
 
 def test_what_is_parked_is_not_parked_again_and_old_invoices_are_left_alone(office: Office) -> None:

@@ -18,12 +18,15 @@ def tracked(client: DataverseClient) -> bool:
 
 
 def test_it_is_switched_on_once(world: World, client: DataverseClient, model: Model) -> None:
-    world.environment.schema.tables["invoice"].change_tracking = False
-    (action,) = plan_tracking(WebApi(client), model)
+    for table in ("invoice", "invoicedetail"):
+        world.environment.schema.tables[table].change_tracking = False
+    action, other = plan_tracking(WebApi(client), model)
     assert action.title == "Switch on change tracking of invoice"
+    assert other.title == "Switch on change tracking of invoicedetail"
     assert not tracked(client)
     action.run(WebApi(client))
     assert tracked(client)
+    other.run(WebApi(client))
     assert list(plan_tracking(WebApi(client), model)) == []
 
 

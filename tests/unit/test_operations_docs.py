@@ -9,7 +9,7 @@ from unittest import mock
 from connector.cli import COMMANDS
 from connector.dataverse.transport import Counters
 from connector.telemetry import Telemetry
-from connector.watch import Figures
+from connector.watch import ALERT_ABOVE, ALERT_BELOW, Figures, alerts
 
 ROOT = Path(__file__).parents[2]
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
@@ -28,6 +28,16 @@ def test_every_figure_is_described_and_every_described_figure_exists() -> None:
         Telemetry(True, SimpleNamespace(counters=Counters()), SimpleNamespace(conflicts=0))  # type: ignore[arg-type]
     names |= {call.args[0] for call in get_meter.return_value.method_calls}
     assert set(re.findall(r"`(loyalty\.[a-z_.]+)`", OPERATIONS)) == names
+
+
+def test_figures_alert_in_status_from_where_the_page_says() -> None:
+    rows = [line.split(" | ") for line in OPERATIONS.splitlines() if line.startswith("| `loyalty.")]
+    for sign, limits in (">", ALERT_ABOVE), ("<", ALERT_BELOW):
+        for name, limit in limits.items():
+            (when,) = [row[1] for row in rows if f"`{name}`" in row[0]]
+            assert not limit or f"{sign} {limit:,.0f}" in when
+            assert not alerts(name, limit)
+            assert alerts(name, limit + (1 if sign == ">" else -1))
 
 
 def test_every_runbook_that_an_alert_points_to_is_there() -> None:
