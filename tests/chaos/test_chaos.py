@@ -1,7 +1,8 @@
 """The proof under faults, in short: it holds, it is the same twice, and it can fail."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -61,26 +62,49 @@ def storm() -> Faults:
     )
 
 
-def told(seed: int, size: Size = SIZE) -> Outcome:
+def everything() -> Faults:
+    """Every kind at once, often enough for a minute's work."""
+    return replace(
+        storm(),
+        event_delayed=0.1,
+        throttled=0.05,
+        limits_scaled=60.0,
+        timed_out=0.03,
+        connection_lost=0.05,
+        outage_every=60.0,
+        send_lost=0.05,
+        broker_killed_every=40.0,
+        functions_killed_every=25.0,
+        clock_skew=90.0,
+        bulk_killed=0.2,
+    )
+
+
+def told(seed: int, faults: Faults, size: Size = SIZE) -> Outcome:
     print(f"seed {seed}")
-    outcome, company, verdict = run(seed, size, storm())
+    outcome, company, verdict = run(seed, size, faults)
     for line in trace(outcome, company.book, verdict) if outcome.broken else ():
         print(line)
     return outcome
 
 
-def test_the_laws_hold_and_a_seed_is_one_history() -> None:
-    first, again = told(SEED), told(SEED)
+@pytest.mark.parametrize("faults", [storm, everything])
+def test_the_laws_hold_and_a_seed_is_one_history(faults: Callable[[], Faults]) -> None:
+    first, again = told(SEED, faults()), told(SEED, faults())
     assert first.broken == []
     assert first.acts > 30
     assert first.entries > 20
-    assert all(first.counts[fault] for fault in ("event_lost", "event_duplicated", "event_trimmed", "lock_lost_every"))
+    struck = {"event_lost", "event_duplicated", "event_trimmed", "lock_lost_every"}
+    if faults is everything:
+        struck |= {"event_delayed", "timed_out", "outage_every", "send_lost", "broker_killed_every", "functions killed"}
+    assert all(first.counts[fault] for fault in struck)
     first.wall = again.wall
     assert first == again
 
 
-def test_the_laws_hold_over_two_days() -> None:
-    assert told(SEED + 1, Size(days=2, minutes=1.0, customers=6)).broken == []
+@pytest.mark.parametrize("faults", [storm, everything])
+def test_the_laws_hold_over_two_days(faults: Callable[[], Faults]) -> None:
+    assert told(SEED + 1, faults(), Size(days=2, minutes=1.0, customers=6)).broken == []
 
 
 @pytest.mark.parametrize(
