@@ -9,7 +9,7 @@ from connector.dataverse import DataverseClient, Get, Update
 from connector.dataverse.context import ContextError, ExecutionContext, Reference, parse
 from connector.logs import about
 from connector.rows.choices import AdjustmentStatus
-from connector.rows.log import unreadable_write
+from connector.rows.log import resumed, unreadable_write
 
 _log = logging.getLogger("loyalty.events")
 _SUBJECTS = {table: subject for subject, table in TABLES.items()}
@@ -90,13 +90,10 @@ class Listener:
         (row,) = self._client.read(Get(f"{path}?$select=loy_resume,loy_check,loy_change"))
         if not row or not (row["loy_resume"] or row["loy_check"]):
             return []
-        try:
-            change = Change.parse(row["loy_change"] or "{}")
-        except ChangeError:
-            # The row of a message that could not be read, or of a report: there is nothing to send again.
-            self._client.commit([Update(path, {"loy_resume": False, "loy_check": False})])
-            return []
-        return [change.model_copy(update={"resumed": True, "check": not row["loy_resume"]})]
+        if change := resumed(row):
+            return [change]
+        self._client.commit([Update(path, {"loy_resume": False, "loy_check": False})])
+        return []
 
 
 def _changes(context: ExecutionContext) -> list[Change]:

@@ -4,13 +4,14 @@ import json
 from datetime import datetime
 from typing import Any
 
-from connector.bus.change import Change
+from connector.bus.change import Change, ChangeError
 from connector.dataverse import Upsert
 from connector.dataverse.odata import printable
 from connector.identity import derived_id
 from connector.loyalty.decisions import Decision, Outcome
 from connector.loyalty.sentences import parts_of, say
 from connector.rows.choices import DEAD_LETTERED, OUTCOME
+from connector.rows.values import Row
 
 
 def log_path(change_id: str) -> str:
@@ -50,6 +51,16 @@ def _row(change: Change, decision: Decision, attempt: int, now: datetime) -> dic
         "loy_resume": False,
         "loy_occurredon": now.replace(microsecond=0),
     }
+
+
+def resumed(row: Row) -> Change | None:
+    """What a row on which somebody set *Resume* or *Check* sends; None where there is nothing to send again: the row of a message
+    that could not be read, or of a report."""
+    try:
+        change = Change.parse(row["loy_change"] or "{}")
+    except ChangeError:
+        return None
+    return change.model_copy(update={"resumed": True, "check": not row["loy_resume"]})
 
 
 def _said(message: str, next_step: str, booked: tuple[int, int] | None = None) -> str:

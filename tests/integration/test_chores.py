@@ -86,6 +86,30 @@ def test_a_redemption_whose_event_was_lost_is_picked_up(tmp_path: Path) -> None:
         office.close()
 
 
+def test_a_resume_whose_event_was_lost_is_picked_up(tmp_path: Path) -> None:
+    moment = [datetime.now(UTC)]
+    office = Office(tmp_path, clock=lambda: moment[0])
+    try:
+        nobody = str(uuid4())
+        office.work([])
+        office.sent.append(Change.about(Subject.REVIEW, nobody, None, cause="test"))
+        office.work([])
+        path = f"loy_integrationlogs?$select=loy_resume&$filter=loy_recordid eq '{nobody}'"
+        (log,) = office.client.get(path)
+        office.client.commit([Update(f"loy_integrationlogs({log['loy_integrationlogid']})", {"loy_resume": True})])
+        assert office.events()  # lost
+        chores = Chores(office.client, office.sent.extend, office.now)
+        assert chores.pick_up_waiting() == 0
+        moment[0] += timedelta(minutes=5)
+        assert chores.pick_up_waiting() == 1
+        assert [(change.row, change.resumed, change.check) for change in office.sent] == [(nobody, True, False)]
+        office.work([])
+        assert [row["loy_resume"] for row in office.client.get(path)] == [False]
+        assert chores.pick_up_waiting() == 0
+    finally:
+        office.close()
+
+
 def test_points_expire_in_the_review_that_is_due(tmp_path: Path) -> None:
     moment = [datetime.now(UTC)]
     office = Office(tmp_path, clock=lambda: moment[0])
