@@ -202,7 +202,7 @@ class Book:
             for part in page.parts or ():
                 if part.owner == owner and part.low in mine:
                     part.until = now.timestamp() + self._lease
-                elif len(claimed) == wanted or not (page.progress.goes_on and (page.progress.runs or part.half_done)):
+                elif len(claimed) == wanted or not (page.progress.runs or (page.progress.ending and part.half_done)):
                     continue
                 elif part.owner == owner or part.free(now):  # ours: the answer to an earlier attempt was lost
                     part.owner, part.until = owner, now.timestamp() + self._lease
@@ -256,14 +256,14 @@ class Book:
 
     def _end(self, page: _Page, now: datetime) -> None:
         """Done when no part is left; cancelled when no page is half done."""
-        status = page.progress.status
-        if status is BulkStatus.RUNNING and page.parts == []:
+        if page.progress.runs and page.parts == []:
             status = BulkStatus.DONE
-        elif status is not BulkStatus.CANCELLED or any(part.half_done for part in page.parts or ()):
+        elif page.progress.ending and not any(part.half_done for part in page.parts or ()):
+            status = BulkStatus.CANCELLED
+        else:
             return
-        if page.progress.ended_on is None:
-            page.columns |= {"loy_status": status.value, "loy_endedon": now}
-            page.progress = replace(page.progress, status=status, ended_on=now)
+        page.columns |= {"loy_status": status.value, "loy_endedon": now}
+        page.progress = replace(page.progress, status=status, ended_on=now)
 
     def _now(self) -> datetime:
         assert self._clock is not None

@@ -105,9 +105,13 @@ class Progress:
         return self.status is BulkStatus.RUNNING
 
     @property
+    def ending(self) -> bool:
+        """It was cancelled, and what was begun is to be finished."""
+        return self.status is BulkStatus.CANCELLED and self.ended_on is None
+
+    @property
     def goes_on(self) -> bool:
-        """There is something to do: all that is left, or, once it was cancelled, what was begun."""
-        return self.runs or (self.status is BulkStatus.CANCELLED and self.ended_on is None)
+        return self.runs or self.ending
 
     @property
     def at(self) -> datetime:

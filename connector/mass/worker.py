@@ -84,7 +84,7 @@ def work(
         state = book.read()
         if not state.goes_on:
             return state
-        if not state.runs and not (state := book.end()).goes_on:
+        if state.ending and not (state := book.end()).goes_on:
             return state
         state.order.check(clock().date())
         if state.order.program not in {"", program.id}:
