@@ -170,7 +170,9 @@ class Model:
                     return False
                 self._void(holding, step, self._drawn[row])
             case "expire":
-                holding.lots = {day: points for day, points in holding.lots.items() if day >= step.on}
+                # A run of a day that has passed cancels what was over by then.
+                as_of = min(date.fromisoformat(row), step.on)
+                holding.lots = {day: points for day, points in holding.lots.items() if day >= as_of}
             case "adjust" if table == "merge" and step.key.endswith(":out"):
                 self._handed[step.key[:-4]] = (holding.lots, holding.owed, [{}, *holding.before])
                 holding.lots, holding.owed = {}, 0
