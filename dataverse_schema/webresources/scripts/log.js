@@ -50,7 +50,9 @@
       await runs.show();
       return;
     }
-    const found = await Loyalty.webApi.readPages(query(), PAGE);
+    const asked = query();
+    const found = await Loyalty.webApi.readPages(asked, PAGE);
+    if (asked !== query()) { return; }  // somebody looks for something else by now, and its answer may be here already
     rows = found.value;
     nextLink = found["@odata.nextLink"] || "";
     chosen = new Set(Array.from(chosen).filter(function (id) { return rows.some(function (row) { return row.loy_integrationlogid === id; }); }));
@@ -63,7 +65,9 @@
   }
 
   async function more() {
-    const found = await Loyalty.webApi.next(nextLink, PAGE);
+    const link = nextLink;
+    const found = await Loyalty.webApi.next(link, PAGE);
+    if (link !== nextLink) { return; }
     rows = rows.concat(found.value);
     nextLink = found["@odata.nextLink"] || "";
     render();
