@@ -203,7 +203,7 @@ def _promise() -> Bug:
 
 def _resume_nothing() -> Bug:
     """What people resume stays parked."""
-    return [patch("connector.listening.Listener._resumed", lambda self, context: [])]
+    return [patch(f"connector.{module}.resumed", lambda row: None) for module in ("listening", "chores")]
 
 
 BUGS: dict[str, Callable[[], Bug]] = {
