@@ -9,18 +9,14 @@ from connector.bus import Change, QueueSender, Subject
 from connector.bus.change import TABLES
 from connector.dataverse import DataverseClient
 from connector.dataverse.odata import moment
-from connector.loyalty.decisions import Outcome
 from connector.notices import notice
 from connector.rows import wishes
-from connector.rows.choices import KIND_OF, OUTCOME, NoticeStatus
-from connector.rows.log import resumed
+from connector.rows.choices import KIND_OF, NoticeStatus
+from connector.rows.log import PARKED, resumed
 
 _PATIENCE = timedelta(minutes=2)
 _PAGE = 500
 _NOTICES = 1000
-_PARKED = (
-    f"loy_integrationlogs?$select=loy_change,loy_resume,loy_check&$filter=loy_outcome eq {OUTCOME[Outcome.PARKED]}"
-)
 _PAGES_AT_ONCE = 4
 
 
@@ -44,8 +40,9 @@ class Chores:
             for page in self._client.pages(path, max_page_size=_PAGE, annotations=_LOOKUP):
                 self._send([_waiting(subject, row[f"{table}id"], _customer(row)) for row in page])
                 sent += len(page)
-        asked = f"(loy_resume eq true or loy_check eq true) and modifiedon lt {before}"
-        for page in self._client.pages(f"{_PARKED} and {asked}", max_page_size=_PAGE):
+        asked = f"{PARKED} and (loy_resume eq true or loy_check eq true) and modifiedon lt {before}"
+        path = f"loy_integrationlogs?$select=loy_change,loy_resume,loy_check&$filter={asked}"
+        for page in self._client.pages(path, max_page_size=_PAGE):
             changes = [change for row in page if (change := resumed(row))]
             self._send(changes)
             sent += len(changes)

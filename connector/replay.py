@@ -12,10 +12,10 @@ from connector.bus.change import TABLES
 from connector.dataverse import DataverseClient
 from connector.dataverse.odata import guid, moment, text
 from connector.identity import Customer, derived_id
-from connector.loyalty.decisions import Outcome
 from connector.loyalty.ledger import Kind
 from connector.rows import wishes
-from connector.rows.choices import KIND, OUTCOME
+from connector.rows.choices import KIND
+from connector.rows.log import PARKED
 from connector.rows.values import Row
 
 _PAGE = 500
@@ -87,7 +87,7 @@ def parked(
 
     All that were parked until `now`, or the one with the id `log`, or those of a reason class.
     """
-    condition = f"loy_outcome eq {OUTCOME[Outcome.PARKED]}"
+    condition = PARKED
     if log:
         condition += f" and loy_integrationlogid eq {guid(log)}"
     else:

@@ -23,8 +23,8 @@ from connector.loyalty.decisions import Outcome
 from connector.loyalty.ledger import Kind
 from connector.processing import Preview, Processor
 from connector.rows import wishes
-from connector.rows.choices import KIND, OUTCOME, BulkKind, BulkStatus
-from connector.rows.log import report_write
+from connector.rows.choices import KIND, BulkKind, BulkStatus
+from connector.rows.log import PARKED, report_write
 from connector.rows.programs import Programs
 
 _PAGE = 1000
@@ -292,7 +292,7 @@ class _Run:
             return False
         parked = (
             f"loy_integrationlogs?$select=loy_outcome&$top=1&$filter=loy_recordid eq {text(preview.change.row)}"
-            f" and loy_outcome eq {OUTCOME[Outcome.PARKED]}"
+            f" and {PARKED}"
         )
         if self.client.get(parked):
             self.report.parked_before += 1

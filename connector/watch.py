@@ -11,9 +11,9 @@ from connector.bus.change import TABLES
 from connector.dataverse import DataverseClient
 from connector.dataverse.odata import text, utc
 from connector.identity import derived_id
-from connector.loyalty.decisions import Outcome
 from connector.rows import wishes
-from connector.rows.choices import OUTCOME, NoticeStatus
+from connector.rows.choices import NoticeStatus
+from connector.rows.log import PARKED
 from connector.settings import Settings
 
 if TYPE_CHECKING:
@@ -111,10 +111,7 @@ class Watch:
         return max(ages)
 
     def _parked(self) -> Counter[str]:
-        grouped = (
-            f"loy_integrationlogs?$apply=filter(loy_outcome eq {OUTCOME[Outcome.PARKED]})"
-            "/groupby((loy_reasonclass),aggregate($count as rows))"
-        )
+        grouped = f"loy_integrationlogs?$apply=filter({PARKED})/groupby((loy_reasonclass),aggregate($count as rows))"
         return Counter({row.get("loy_reasonclass") or "": row["rows"] for row in self._client.get(grouped)})
 
     def _count(self, entity_set: str, condition: str) -> int:

@@ -373,19 +373,18 @@ class Company:
         self.book.poisoned.discard(invoice.id)
         self.book.repaired.add(invoice.id)
         self._version(invoice, customer, invoice.now.status, invoice.now.lines)
-        condition = f"loy_recordid eq '{invoice.id}' and loy_outcome eq {FIRST_OPTION + 3}"
-        for row in self._client.get(f"loy_integrationlogs?$select=loy_name&$filter={condition}"):
-            self._client.commit([Update(f"loy_integrationlogs({row['loy_integrationlogid']})", {"loy_resume": True})])
+        self._resume({invoice.id}, f" and loy_recordid eq '{invoice.id}'")
 
     def tidy(self) -> None:
         """Somebody goes through what is still parked and resumes what was repaired."""
-        for row in self._client.get(
-            f"loy_integrationlogs?$select=loy_recordid&$filter=loy_outcome eq {FIRST_OPTION + 3}"
-        ):
-            if row["loy_recordid"] in self.book.repaired:
-                self._client.commit(
-                    [Update(f"loy_integrationlogs({row['loy_integrationlogid']})", {"loy_resume": True})]
-                )
+        self._resume(self.book.repaired)
+
+    def _resume(self, records: set[str], condition: str = "") -> None:
+        path = f"loy_integrationlogs?$select=loy_recordid&$filter=loy_outcome eq {FIRST_OPTION + 3}{condition}"
+        for row in self._client.get(path):
+            if row["loy_recordid"] in records:
+                log = f"loy_integrationlogs({row['loy_integrationlogid']})"
+                self._client.commit([Update(log, {"loy_resume": True})])
 
     # --- how it is written ---
 

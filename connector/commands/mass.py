@@ -10,9 +10,9 @@ from typing import Any
 
 from connector.app import App
 from connector.commands.tables import by_month_and_tier
-from connector.loyalty.decisions import Outcome
 from connector.mass import Order, Progress, read, set_status
-from connector.rows.choices import OUTCOME, BulkKind, BulkStatus
+from connector.rows.choices import BulkKind, BulkStatus
+from connector.rows.log import PARKED
 
 HELP = "expiry and reviews of many customers: start, run, pause, resume, cancel, status, what-if"
 _KINDS = {"expiry": BulkKind.EXPIRY, "review": BulkKind.REVIEW, "rules": BulkKind.RULES}
@@ -170,7 +170,7 @@ def _show(app: App, progress: Progress) -> int:
 
 def _parked(app: App, progress: Progress) -> int:
     """How many changes of a run are parked now, those of its second round among them."""
-    condition = f"loy_correlationid eq '{progress.run_id}' and loy_outcome eq {OUTCOME[Outcome.PARKED]}"
+    condition = f"loy_correlationid eq '{progress.run_id}' and {PARKED}"
     return sum(len(page) for page in app.client.pages(f"loy_integrationlogs?$select=loy_name&$filter={condition}"))
 
 

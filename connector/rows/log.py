@@ -13,6 +13,8 @@ from connector.loyalty.sentences import parts_of, say
 from connector.rows.choices import DEAD_LETTERED, OUTCOME
 from connector.rows.values import Row
 
+PARKED = f"loy_outcome eq {OUTCOME[Outcome.PARKED]}"  # the condition on rows that wait for a person
+
 
 def log_path(change_id: str) -> str:
     return f"loy_integrationlogs({derived_id('log', change_id)})"
