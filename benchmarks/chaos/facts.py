@@ -85,11 +85,17 @@ class Tier:
     months: int = 12
 
 
+type Ladder = tuple[Tier, ...]
+
+
 @dataclass(slots=True)
 class Terms:
-    """The programme. `spendable` is issue, payment or days after payment; `period` day, month, quarter or year."""
+    """The programme. `spendable` is issue, payment or days after payment; `period` day, month, quarter or year.
 
-    tiers: tuple[Tier, ...]
+    `ladders`: all tiers together, as they were after each edit; the last is what the rows say now.
+    """
+
+    ladders: list[Ladder]
     rules: list[Rule]
     spendable: str
     days: int
@@ -113,7 +119,7 @@ class Book:
     poisoned: set[str] = field(default_factory=set)  # records that must be parked, and texts nobody can read
     repaired: set[str] = field(default_factory=set)  # poisoned once; whether that was noticed in time is chance
     receipts: list[tuple[str, str]] = field(default_factory=list)  # wishes of tills, and the code each was told
-    diary: list[tuple[datetime, str, str]] = field(default_factory=list)  # when, which customer, what
+    diary: list[tuple[datetime, str, str]] = field(default_factory=list)  # when, which customer ("" for all), what
 
     def of_branch(self) -> "Book":
         """An empty book under the same terms. What is parked need not have a customer, so all know what may be."""

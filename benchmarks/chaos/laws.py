@@ -3,15 +3,15 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
 from itertools import batched
 from typing import Any
 
-from benchmarks.chaos.facts import Adjustment, Book, Wish
+from benchmarks.chaos.facts import Adjustment, Book, Tier, Wish
 from benchmarks.chaos.holding import Holding
-from benchmarks.chaos.model import Model, Step
+from benchmarks.chaos.model import Edition, Model, Step
 from benchmarks.chaos.terms import net
 from connector.audit import Audit
 from connector.dataverse import DataverseClient
@@ -139,9 +139,9 @@ class Laws:
                 )
         return steps
 
-    def _editions(self) -> list[tuple[date, frozenset[int]]]:
+    def _editions(self) -> list[Edition]:
         """Published terms count forward only, and in the end all that was edited is published."""
-        found: list[tuple[date, frozenset[int]]] = []
+        found: list[Edition] = []
         path = f"loy_programversions?$filter=loy_ProgramId/loy_code eq '{self._program}'&$orderby=loy_version"
         for row in self._all(path):
             begins = date.fromisoformat(row["loy_validfrom"][:10]) if row["loy_validfrom"] else date.min
@@ -149,10 +149,16 @@ class Laws:
                 self._broken(
                     "", f"version {row['loy_version']} of the programme counts from {begins}, before it was published"
                 )
-            found.append((begins, frozenset(rule["version"] for rule in json.loads(row["loy_terms"])["rules"])))
-        rules = {rule.version for rule in self._book.terms.rules}
-        if found and found[-1][1] != rules:
-            self._broken("", f"published are the rules {sorted(found[-1][1])}, there are {sorted(rules)}")
+            terms = json.loads(row["loy_terms"])
+            rules = frozenset(rule["version"] for rule in terms["rules"])
+            found.append(Edition(begins, rules, tuple(map(_tier, terms["tiers"]))))
+            if found[-1].ladder not in self._book.terms.ladders:
+                self._broken("", f"version {row['loy_version']} has tiers that nobody made: {found[-1].ladder}")
+        there = Edition(
+            date.max, frozenset(rule.version for rule in self._book.terms.rules), self._book.terms.ladders[-1]
+        )
+        if found and replace(found[-1], begins=there.begins) != there:
+            self._broken("", f"there are {there}, published is {found[-1]}")
         return found
 
     def _wishes(self) -> dict[str, tuple[Wish, Row]]:
@@ -205,7 +211,7 @@ class Laws:
             self._broken(customer, f"was merged into {merged} and still has something")
         table, _, row_id = customer.partition(":")
         shown = self._client.get(f"{table}s({row_id})?$select=loy_pointsbalance,loy_pointspending,loy_tiername")
-        names = {tier.code: tier.name for tier in self._book.terms.tiers}
+        names = {tier.code: tier.name for tier in self._book.terms.ladders[0]}
         expected = (model.balance, sum(model.pending.values()), names[model.tier])
         if not merged and (shown["loy_pointsbalance"], shown["loy_pointspending"], shown["loy_tiername"]) != expected:
             self._broken(customer, f"its {table} should show {expected}, shows {shown}")
@@ -363,6 +369,20 @@ class Laws:
 
 def _day(moment: str) -> date:
     return date.fromisoformat(str(moment)[:10])
+
+
+def _tier(raw: Row) -> Tier:
+    """A tier as it was published."""
+    return Tier(
+        code=raw["code"],
+        name=raw["name"],
+        multiplier=Decimal(raw["multiplier"]),
+        tenure=raw["minimum_tenure_months"],
+        spend=Decimal(raw["minimum_spend"]),
+        points=raw["minimum_points"],
+        window={"rolling_months": "rolling", "calendar_year": "year"}.get(raw["window"], "lifetime"),
+        months=raw["window_months"],
+    )
 
 
 def audited(client: DataverseClient, program: str, now: datetime) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 from fractions import Fraction
 
-from benchmarks.chaos.facts import Book, Invoice, Rule, Terms, Wish
+from benchmarks.chaos.facts import Book, Invoice, Ladder, Rule, Terms, Wish
 from benchmarks.chaos.holding import Holding, dated, short
 from benchmarks.chaos.terms import base, days_of, expiry, net, tier_of
 
@@ -35,11 +35,20 @@ class Step:
     moved: Mapping[date, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """Rules and tiers that were published together; `begins` is the day on which they came into force."""
+
+    begins: date
+    rules: frozenset[int]
+    ladder: Ladder
+
+
 class Model:
     """Replays a history. `differences` are sentences by customer; `holdings` what the model says each has.
 
-    `asked` are the wishes by the id of their row: a till does not know it. `editions` are the rules that were published
-    together, by the day on which they came into force: when an edit is published is the connector's affair. `seen` is what
+    `asked` are the wishes by the id of their row: a till does not know it. `editions` are in the order of
+    their publication: when an edit is published is the connector's affair. `seen` is what
     a customer could spend on one of the days on which they were `asked_on`, before the ledger's first entry and after each;
     `left` what they could spend after a redemption or its void, by its kind and the id of the redemption's row.
     """
@@ -49,11 +58,11 @@ class Model:
         book: Book,
         steps: list[Step],
         asked: Mapping[str, Wish],
-        editions: list[tuple[date, frozenset[int]]],
+        editions: list[Edition],
         today: date,
         asked_on: Mapping[str, Collection[date]] | None = None,
     ) -> None:
-        self._editions = sorted(editions, key=lambda edition: edition[0])
+        self._editions = editions
         self._book = book
         self._asked = asked
         self._terms: Terms = book.terms
@@ -97,7 +106,8 @@ class Model:
             money = net(version)
             if version.status == "cancelled" or money < 0 or rule is None:
                 continue
-            multiplier = tier_of(self._terms, spend, earned, since, invoice.dated.date()).multiplier
+            day = invoice.dated.date()
+            multiplier = tier_of(self._edition(day).ladder, spend, earned, since, day).multiplier
             points = int(base(version, rule) * Fraction(multiplier))
             month = f"{invoice.dated:%Y-%m}"
             spend[month] += money
@@ -115,14 +125,19 @@ class Model:
             self._differs(customer, f"pending should be {short(pending)}, is {short(holding.pending)}")
         holding.spend = {month: money for month, money in spend.items() if money}
         holding.earned = {month: points for month, points in earned.items() if points}
-        holding.tier = tier_of(self._terms, spend, earned, since, self._today).code
+        holding.tier = tier_of(self._edition(self._today).ladder, spend, earned, since, self._today).code
         if any(day < self._today for day in holding.lots):
             self._differs(customer, f"points past their last day are still there: {dated(holding.lots)}")
+
+    def _edition(self, day: date) -> Edition:
+        """The one in force; nothing is published before the first customer needs it."""
+        none = Edition(date.min, frozenset(), self._terms.ladders[-1])
+        return next((edition for edition in reversed(self._editions) if edition.begins <= day), none)
 
     def _rule(self, customer: str, document: str, invoice: Invoice) -> Rule | None:
         """The version in force on the invoice's date; the sale must have used the same."""
         day = invoice.dated.date()
-        known = next((rules for begins, rules in reversed(self._editions) if begins <= day), frozenset())
+        known = self._edition(day).rules
         candidates = [rule for rule in self._terms.rules if rule.version in known and rule.valid_from <= day]
         rule = max(candidates, key=lambda rule: (rule.valid_from, rule.version), default=None)
         used = self._rules.get((customer, document))

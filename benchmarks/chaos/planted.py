@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -206,6 +207,14 @@ def _resume_nothing() -> Bug:
     return [patch(f"connector.{module}.resumed", lambda row: None) for module in ("listening", "chores")]
 
 
+def _rewrite_past() -> Bug:
+    """A tier that was edited counts for all days, also for those before."""
+    newest = partial(max, key=lambda published: published.version)
+    return [
+        patch("connector.rows.programs.tiers_in_force", lambda versions: ((date.min, newest(versions).terms.tiers),))
+    ]
+
+
 BUGS: dict[str, Callable[[], Bug]] = {
     "earn again": _earn_again,
     "forget the ledger": _forget_ledger,
@@ -228,6 +237,7 @@ BUGS: dict[str, Callable[[], Bug]] = {
     "tell cents": _tell_cents,
     "promise": _promise,
     "resume nothing": _resume_nothing,
+    "rewrite the past": _rewrite_past,
 }
 
 

@@ -51,7 +51,7 @@ def trace(outcome: Outcome, book: Book, verdict: Verdict, customers: int = 3) ->
         )
         yield "what happened"
         for at, who, what in book.diary:
-            if who == customer:
+            if who in (customer, ""):
                 yield f"  {at:%m-%d %H:%M:%S} {what}"
         yield "what the connector said"
         for row in verdict.messages.get(customer, []):

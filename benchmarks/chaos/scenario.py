@@ -21,6 +21,7 @@ _WINDOWS = ("lifetime", "rolling", "year")
 _LARGE = 0.02  # adjustments that need a second person, likewise
 _APPROVALS = 0.1  # looks of that person
 _REPAIRS = 0.05  # invoices that nobody had bought and that are given to somebody, likewise
+_LADDERS = 0.01  # edits of a tier, likewise
 _EXPIRIES = 0.01  # mass runs ordered for each thing that people do
 _CATEGORIES = ("FOOD", "TOOLS", "Fuel", "")
 
@@ -41,7 +42,7 @@ def terms_of(chance: random.Random) -> Terms:
     rate = Decimal(chance.choice(("1", "0.7", "3", "1.333")))
     rules = [Rule(1, date(2025, 1, 1), rate, frozenset({"fuel"}))]
     return Terms(
-        tiers=tiers,
+        ladders=[tiers],
         rules=rules,
         spendable=chance.choice(_SPENDABLE),
         days=3,
@@ -115,7 +116,7 @@ class Company:
             "loy_noticekinds": "redeem, void, expire, tier",
         }
         self._client.commit([Create("loy_programs", row)])
-        for rank, tier in enumerate(terms.tiers):
+        for rank, tier in enumerate(terms.ladders[0]):
             self._client.commit([Create("loy_tiers", self._tier(rank, tier))])
         self._client.commit([Create("loy_earnrules", self._rule(rule)) for rule in terms.rules])
         self.welcome(customers)
@@ -162,6 +163,8 @@ class Company:
         self._chance.choices([act for _, act in acts], [weight for weight, _ in acts])[0]()
         if not self._is_branch and self._officer.random() < _EXPIRIES:
             self.expire()
+        if not self._is_branch and self._officer.random() < _LADDERS:
+            self._change_tier()
         if self._officer.random() < _LARGE:
             self._adjust_much()
         if self._unapproved and self._officer.random() < _APPROVALS:
@@ -345,6 +348,28 @@ class Company:
         rule = Rule(len(rules) + 1, valid_from, rate, excluded)
         self._client.commit([Create("loy_earnrules", self._rule(rule))])
         rules.append(rule)
+        self.book.note(
+            self._now(), "", f"earn rule {rule.version} from {valid_from}: {rate}, not for {sorted(excluded)}"
+        )
+
+    def _change_tier(self) -> None:
+        """Another threshold or multiplier from tomorrow on, on the row itself: the past keeps what it had."""
+        ladders = self.book.terms.ladders
+        if self._officer.randrange(len(ladders)) > 4:  # the more there were, the rarer they become
+            return
+        rank = self._officer.randrange(1, len(ladders[-1]))
+        tier = ladders[-1][rank]
+        if self._officer.random() < 0.5:
+            spend = tier.spend + self._officer.choice((-60, 40, 150))
+            edited = replace(tier, spend=max(Decimal(100) * rank, min(spend, Decimal(600) * rank)))
+        else:
+            edited = replace(tier, multiplier=Decimal(self._officer.choice(("1.05", "1.2", "1.4", "2"))))
+        row = {"loy_minimumspend": edited.spend, "loy_multiplier": edited.multiplier}
+        self._client.commit([Update(f"loy_tiers({self._id(tier.code)})", row)])
+        ladders.append((*ladders[-1][:rank], edited, *ladders[-1][rank + 1 :]))
+        self.book.note(
+            self._now(), "", f"tier {tier.code} from tomorrow: spend {edited.spend}, times {edited.multiplier}"
+        )
 
     def expire(self) -> None:
         """A mass run, beside everything else: what ended before today is cancelled."""
@@ -447,6 +472,7 @@ class Company:
 
     def _tier(self, rank: int, tier: Tier) -> dict[str, Any]:
         return {
+            "loy_tierid": self._id(tier.code),
             "loy_code": tier.code,
             "loy_name": tier.name,
             "loy_rank": rank,

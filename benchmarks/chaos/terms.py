@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 from fractions import Fraction
 
-from benchmarks.chaos.facts import Invoice, Rule, Terms, Tier, Version
+from benchmarks.chaos.facts import Invoice, Ladder, Rule, Terms, Tier, Version
 
 
 def net(version: Version) -> Decimal:
@@ -49,9 +49,9 @@ def expiry(terms: Terms, day: date, months: int | None = None) -> date:
     return end.replace(day=monthrange(end.year, end.month)[1])
 
 
-def tier_of(terms: Terms, spend: Mapping[str, Decimal], earned: Mapping[str, int], since: date, on: date) -> Tier:
-    best = terms.tiers[0]
-    for tier in terms.tiers[1:]:
+def tier_of(ladder: Ladder, spend: Mapping[str, Decimal], earned: Mapping[str, int], since: date, on: date) -> Tier:
+    best = ladder[0]
+    for tier in ladder[1:]:
         first = {"lifetime": "", "year": f"{on.year}-01", "rolling": month_of(on, 1 - tier.months)}[tier.window]
         last = "9999" if tier.window == "lifetime" else month_of(on, 0)
         money = sum((part for month, part in spend.items() if first <= month <= last), Decimal(0))
