@@ -36,6 +36,7 @@ class Run:
     now: datetime.datetime
     base: str  # absolute URL of the service root
     annotations: tuple[str, ...] = ()
+    single: bool = False  # one row by its key: Microsoft's examples show an ETag behind its lookups, and none in lists
 
     def wants(self, annotation: str) -> bool:
         return any(fnmatch.fnmatchcase(annotation, pattern) for pattern in self.annotations)
@@ -204,6 +205,8 @@ def related_texts(run: Run, related: Related, rows: Sequence[Row]) -> list[str]:
         texts = [f'{{"@odata.id":"{run.base}/{related.projection.table.set_name}({row[0]})"}}' for row in flat]
     else:
         texts = related.projection.texts(run, flat)
+        if related.side == "one" and not run.single:
+            texts = ["{" + text.partition(",")[2] for text in texts]
     position = 0
     by_key: dict[str, list[str]] = {}
     for key, group in found.items():

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote, unquote, unquote_plus
 from xml.sax.saxutils import quoteattr
 
@@ -172,7 +172,7 @@ class Queries:
         row = run.connection.execute(sql, (row_id,)).fetchone()
         if row is None:
             return None
-        return projection.texts(run, [row])[0], projection, row[1]
+        return projection.texts(replace(run, single=True), [row])[0], projection, row[1]
 
     # --- many rows ---
 

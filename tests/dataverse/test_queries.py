@@ -186,6 +186,10 @@ def test_expand(filled: Dataverse) -> None:
     row = filled.ok("GET", query)["value"][0]
     assert [person["lastname"] for person in row["contact_customer_accounts"]] == ["P2"]
     assert (row["createdby"]["fullname"], row["primarycontactid"]) == ("admin", None)
+    assert set(row["createdby"]) == {"fullname", "systemuserid"}
+    assert "@odata.etag" in row["contact_customer_accounts"][0]
+    alone = filled.ok("GET", f"accounts({row['accountid']})?$select=name&$expand=createdby($select=fullname)")
+    assert set(alone["createdby"]) == {"@odata.etag", "fullname", "systemuserid"}
     nested = "contacts?$select=lastname&$top=1&$expand=parentcustomerid_account($select=name;$expand=createdby($select=fullname))"
     assert filled.ok("GET", nested)["value"][0]["parentcustomerid_account"]["createdby"]["fullname"] == "admin"
     reference = filled.ok("GET", "accounts?$select=name&$top=1&$expand=createdby/$ref")["value"][0]["createdby"]
