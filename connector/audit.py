@@ -29,7 +29,7 @@ from connector.loyalty.ledger import Entry, Kind, LedgerError, State
 from connector.loyalty.program import Program
 from connector.recount import Recount
 from connector.rows import customers, ledger
-from connector.rows.copies import copies
+from connector.rows.copies import copies, mirrored
 from connector.rows.customers import CustomerRow
 from connector.rows.invoices import INVOICE_SELECT, invoice_of
 from connector.rows.values import Row, Unusable, day
@@ -301,7 +301,8 @@ class Audit:
         membership = ledger.membership_of(look.customer, look.row)
         known = None
         if look.mirror is not None and not look.mirror["merged"]:
-            known = CustomerRow(look.customer, look.row["loy_name"], None, look.mirror.get("accountratingcode"))
+            rating, etag = look.mirror.get("accountratingcode"), look.mirror["@odata.etag"]
+            known = CustomerRow(look.customer, look.row["loy_name"], None, rating, etag)
         row, columns = copies(self._program, membership, state, known, self._now)
         row["loy_partition"] = look.customer.partition
         tier = self._program.tier(state.tier, self._now.date())
@@ -309,8 +310,8 @@ class Audit:
             row["loy_TierId@odata.bind"] = bind("loy_tiers", tier.id)
         path = f"loy_memberships({look.customer.membership_id})"
         writes = [Update(path, row, if_match=look.row["@odata.etag"])]
-        if columns:
-            writes.append(Update(f"{look.customer.entity_set}({look.customer.id})", columns))
+        if known:
+            writes.append(mirrored(known, columns))
         try:
             self._client.commit(writes)
         except (Conflict, NotFound):

@@ -3,7 +3,8 @@
 Entries first: the unique sequence is what protects a customer who redeems in the same second. Then the copies, the membership
 last: until it is written the customer is still due, so whoever repeats the page after a crash meets the entries and only
 writes the copies. A copy may overwrite that of somebody who was faster; entries beyond ours give it away, and it is written
-anew from the ledger.
+anew from the ledger. An account whose rating changes is written together with its membership, and only as it was read: what
+somebody sets by hand stays, and what we have set is known to be ours.
 """
 
 from collections import defaultdict
@@ -32,9 +33,9 @@ from connector.mass.deciding import Decider, Member
 from connector.mass.order import Order
 from connector.mass.pace import Pace
 from connector.processing import broken, refused
-from connector.rows import ledger
+from connector.rows import customers, ledger
 from connector.rows.choices import NoticeStatus
-from connector.rows.copies import copies
+from connector.rows.copies import copies, is_rated, mirrored
 from connector.rows.customers import CustomerRow
 from connector.rows.values import Row, Unusable
 
@@ -43,6 +44,7 @@ TOO_LARGE = 413
 _IDS = 200  # members in one condition: Dataverse takes 500 conditions in a query
 _ROUNDS = 3  # a conflict is decided again so often with its neighbours, then apart from them
 _REWRITES = 8
+_RATED = 50  # members in one change set
 _BEYOND = f"{ledger.ENTRY},_loy_bulkrunid_value"
 
 
@@ -92,35 +94,34 @@ class Applier:
     def copy(self, members: Sequence[Member], applied: Applied) -> None:
         """Write the copies of members whose entries are in the ledger, and again where somebody else was faster."""
         now = self._clock()
-        ratings = self._ratings(members)
+        accounts = self._accounts(members)
         memberships: list[tuple[Member, Row]] = []
         mirrors: dict[str, list[tuple[Member, Row]]] = {"account": [], "contact": []}
+        rated: list[tuple[Member, list[Update]]] = []
         for member in members:
-            facts = None
+            facts, rates = None, member.customer.id in accounts
             if member.alive:
-                facts = CustomerRow(member.customer, "", None, ratings.get(member.customer.id))
-            row, columns = copies(
-                self._program, member.membership, member.state, facts, now, rates=member.customer.id in ratings
-            )
-            row["loy_membershipid"] = member.id
-            if self._order.hold:
-                row |= {"loy_heldby": None, "loy_helduntil": None}
-            memberships.append((member, row))
+                facts = accounts.get(member.customer.id) or CustomerRow(member.customer, "", None, None)
+            row, columns = copies(self._program, member.membership, member.state, facts, now, rates=rates)
+            row |= self._released()
+            if facts and is_rated(columns):
+                rated.append((member, [_membership(member, row), mirrored(facts, columns)]))
+                continue
+            memberships.append((member, row | {"loy_membershipid": member.id}))
             if member.alive:
                 table = member.customer.table
                 mirrors[table].append((member, columns | {f"{table}id": member.customer.id}))
+        for some in batched(rated, _RATED, strict=False):
+            self._rate(some, applied)
         for table, rows in mirrors.items():
             self._update(f"{table}s", table, rows, applied)
         # Whose account refuses is still due: the next run comes back.
         lost = {member for member, _ in applied.failed}
         memberships = [(member, row) for member, row in memberships if member not in lost]
         self._update("loy_memberships", "loy_membership", memberships, applied)
-        for member in self.beyond((member for member, _ in memberships), lambda member: member.state.sequence):
-            try:
-                self.rewrite(member)
-                applied.rewritten += 1
-            except LedgerError as error:
-                applied.failed.append((member, broken(error)))
+        copied = (member for member in members if member not in lost)
+        for member in self.beyond(copied, lambda member: member.state.sequence):
+            self._rewritten(member, applied)
 
     def beyond(
         self, members: Iterable[Member], known: Callable[[Member], int]
@@ -143,18 +144,23 @@ class Applier:
 
     def rewrite(self, member: Member) -> None:
         """Copies anew from the ledger, unless somebody writes them at this moment."""
+        customer = member.customer
+        paths = [
+            ledger.membership_path(customer),
+            f"{customer.entity_set}({customer.id})?$select={customers.select(customer)}",
+        ]
         for _ in range(_REWRITES):
-            (row,) = self._client.read(Get(ledger.membership_path(member.customer)))
+            row, found = self._client.read(*map(Get, paths))
             if row is None:
                 return
             fresh = replace(member, membership=ledger.membership_of(member.customer, row))
             entries = self.beyond([fresh], lambda fresh: fresh.membership.state.sequence).get(fresh, [])
             state = fold((entry for entry, _ in entries), fresh.membership.state)
-            facts = CustomerRow(member.customer, "", None, None) if member.alive else None
-            columns, mirrored = copies(self._program, fresh.membership, state, facts, self._clock(), rates=False)
-            writes = [Update(f"loy_memberships({member.id})", columns, if_match=row["@odata.etag"])]
+            facts = customers.customer_row(customer, found, "customer") if found and not found["merged"] else None
+            written, shown = copies(self._program, fresh.membership, state, facts, self._clock())
+            writes = [_membership(member, written | self._released(), row["@odata.etag"])]
             if facts:
-                writes.append(Update(f"{member.customer.entity_set}({member.customer.id})", mirrored))
+                writes.append(mirrored(facts, shown))
             try:
                 self._client.commit(writes)
             except Conflict:
@@ -162,6 +168,16 @@ class Applier:
             except NotFound:
                 return
             return
+
+    def _rewritten(self, member: Member, applied: Applied) -> None:
+        try:
+            self.rewrite(member)
+            applied.rewritten += 1
+        except LedgerError as error:
+            applied.failed.append((member, broken(error)))
+
+    def _released(self) -> dict[str, Any]:
+        return {"loy_heldby": None, "loy_helduntil": None} if self._order.hold else {}
 
     def _append(self, members: Sequence[Member], applied: Applied) -> None:
         """Create the entries; whoever has others in their place is decided again, and what cannot be written is isolated."""
@@ -242,29 +258,51 @@ class Applier:
                 self._update(entity_set, table, some[:middle], applied)
                 self._update(entity_set, table, some[middle:], applied)
 
+    def _rate(self, rated: Sequence[tuple[Member, list[Update]]], applied: Applied) -> None:
+        """Change accounts and memberships together; one that somebody has changed since it was read is found by halving."""
+        try:
+            with self._pace.call():
+                self._client.commit([write for _, writes in rated for write in writes])
+        except Forbidden:
+            raise
+        except (Terminal, Transient) as error:
+            self._divide(error, rated)
+            if len(rated) > 1:
+                middle = len(rated) // 2
+                self._rate(rated[:middle], applied)
+                self._rate(rated[middle:], applied)
+            elif isinstance(error, Conflict):
+                self._rewritten(rated[0][0], applied)
+            elif isinstance(error, Terminal):
+                applied.failed.append((rated[0][0], refused(error)))
+
     def _hold(self, members: Sequence[Member], until: datetime | None) -> None:
         by = f"{self._order.name} {self._run_id}"[:200] if until else None
         rows = [{"loy_membershipid": member.id, "loy_heldby": by, "loy_helduntil": until} for member in members]
         self._update("loy_memberships", "loy_membership", list(zip(members, rows, strict=True)), Applied())
 
-    def _ratings(self, members: Iterable[Member]) -> dict[str, int | None]:
-        """Ratings of the accounts whose tier changes; nobody else's is looked at."""
+    def _accounts(self, members: Iterable[Member]) -> dict[str, CustomerRow]:
+        """The accounts whose tier changes, with their ratings; nobody else's is looked at."""
         if not self._program.writes_rating:
             return {}
-        ids = [
-            member.customer.id
+        changing = {
+            member.customer.id: member.customer
             for member in members
             if member.alive
             and member.customer.table == "account"
             and member.state.tier != member.membership.state.tier
             and not member.membership.rating_override
-        ]
+        }
         gets = [
             Get(f"accounts?$select=accountratingcode&$filter={any_of('accountid', some)}")
-            for some in batched(ids, _IDS, strict=False)
+            for some in batched(changing, _IDS, strict=False)
         ]
-        found = self._client.read(*gets)
-        return {row["accountid"]: row["accountratingcode"] for rows in found for row in rows}
+        found = (row for rows in self._client.read(*gets) for row in rows)
+        return {row["accountid"]: customers.customer_row(changing[row["accountid"]], row, "customer") for row in found}
+
+
+def _membership(member: Member, columns: Row, etag: str = "*") -> Update:
+    return Update(f"loy_memberships({member.id})", columns, if_match=etag)
 
 
 def cancelled(entries: Iterable[Entry]) -> int:

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+from connector.dataverse import Update
 from connector.loyalty.ledger import State
 from connector.loyalty.program import Program
 from connector.rows import customers, ledger
@@ -36,3 +37,15 @@ def copies(
         if by_hand:
             row |= {"loy_ratingoverride": True, "loy_ratingoverridereason": by_hand}
     return row, columns
+
+
+def is_rated(columns: dict[str, Any]) -> bool:
+    """Whether they change an account's rating."""
+    return "accountratingcode" in columns
+
+
+def mirrored(customer: CustomerRow, columns: dict[str, Any], *, guarded: bool = False) -> Update:
+    """The columns onto the customer. A rating, and what is `guarded`, only if the row is as it was read: a Conflict says that
+    somebody has changed it meanwhile."""
+    path = f"{customer.customer.entity_set}({customer.customer.id})"
+    return Update(path, columns, if_match=((guarded or is_rated(columns)) and customer.etag) or "*")

@@ -18,7 +18,8 @@ DEFAULT_RATING = 1
 
 @dataclass(frozen=True, slots=True)
 class CustomerRow:
-    """`rating` is `accountratingcode` as it is now; contacts have none. `etag` is empty for a row read with another."""
+    """`rating` is `accountratingcode` as it is now; contacts have none. `etag` is empty for
+    one read behind a lookup of rows in a list."""
 
     customer: Customer
     name: str

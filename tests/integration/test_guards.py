@@ -1,6 +1,7 @@
 """Two handlers at once, rows set back by hand, ratings and reopened invoices: what must never go wrong."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
@@ -14,6 +15,7 @@ from connector.loyalty.decisions import Outcome
 from connector.loyalty.ledger import State
 from connector.rows import ledger
 from connector.rows.choices import AdjustmentStatus, RedemptionStatus
+from connector.rows.customers import CustomerRow
 from connector.rows.programs import Programs
 from connector.store import Commit, Store
 from tests.office import Office
@@ -180,6 +182,48 @@ def test_a_rating_falls_with_the_tier_and_rises_again(office: Office) -> None:
     change(office, invoice(office, customer, "1600"), **PAID)
     assert rating_of(office, customer) == 482100001
     assert not office.client.get(ledger.membership_path(customer))["loy_ratingoverride"]
+
+
+class Watched(Store):
+    """A store that was given no ETag of the customer, and in whose back something happens each time it has looked."""
+
+    def __init__(self, office: Office, meanwhile: Callable[[], None]) -> None:
+        super().__init__(office.client, office.now)
+        self._meanwhile = meanwhile
+
+    def customer(self, customer: Customer) -> CustomerRow | None:
+        found = super().customer(customer)
+        self._meanwhile()
+        return found
+
+    def commit(self, work: Commit) -> None:
+        assert work.customer
+        super().commit(replace(work, customer=replace(work.customer, etag="")))
+
+
+@pytest.mark.parametrize("store", [Overtaken, Watched])
+def test_a_rating_set_by_hand_while_ours_is_on_its_way_stays(
+    office: Office, store: Callable[[Office, Callable[[], None]], Store]
+) -> None:
+    customer, by_hand, set_already = office.account(), 482100002, False
+
+    def somebody_rates() -> None:
+        nonlocal set_already
+        if not set_already:
+            office.client.commit([Update(f"accounts({customer.id})", {"accountratingcode": by_hand})])
+        set_already = True
+
+    bought = invoice(office, customer, "600")
+    office.events()
+    programs = Programs(office.client, "CJ")
+    processor = type(office.processor)(store(office, somebody_rates), programs, office.sent.extend, office.now)
+    earned = Change.about(Subject.INVOICE, bought, str(customer), cause="test")
+    assert processor.process(earned).outcome is Outcome.APPLIED
+    assert set_already
+    assert state_of(office, customer).tier == "SILVER"
+    assert rating_of(office, customer) == by_hand
+    membership = office.client.get(ledger.membership_path(customer))
+    assert (membership["loy_ratingoverride"], membership["loy_writtenrating"]) == (True, None)
 
 
 def test_points_of_a_reopened_invoice_are_pending_again(office: Office) -> None:

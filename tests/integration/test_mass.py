@@ -539,6 +539,85 @@ def test_a_review_moves_tiers_ratings_and_the_next_day(town: Town) -> None:
     town.holds()
 
 
+def everybody_silver(town: Town) -> Program:
+    return changed(town.program, ["SILVER.minimum_spend=0", "GOLD.minimum_spend=9999999"])
+
+
+def ratings(town: Town, people: list[Resident]) -> dict[Customer, tuple[int | None, int | None, bool]]:
+    """Of accounts: the rating, the one that we know to have written, and whether it is taken as set by hand."""
+    found = {}
+    for customer in (person.customer for person in people if person.customer.table == "account"):
+        account = town.client.get(f"accounts({customer.id})?$select=accountratingcode")
+        member = town.client.get(
+            f"loy_memberships({customer.membership_id})?$select=loy_writtenrating,loy_ratingoverride"
+        )
+        found[customer] = (account["accountratingcode"], member["loy_writtenrating"], member["loy_ratingoverride"])
+    return found
+
+
+@pytest.fixture
+def village(tmp_path: Path) -> Iterator[Town]:
+    """A town of its own, for runs that visit everybody again and again."""
+    made = Town(tmp_path)
+    yield made
+    made.office.close()
+
+
+def test_a_rating_is_known_as_ours_wherever_a_worker_dies(village: Town) -> None:
+    """Or it would pass for one set by hand when the tier changes next, and never change again."""
+    town, silver, people = village, everybody_silver(village), village.settle(8, due=0.0)
+    for k in range(1, 60):
+        requests = 0
+
+        def count(request: Any, k: int = k) -> None:
+            nonlocal requests
+            requests += 1
+            if requests >= k:
+                raise Crash
+
+        run_id = town.start(BulkKind.RULES)
+        try:
+            town.work(run_id, meddled(town, after=count), lanes=1, page=100, worker="one", program=silver)
+        except Crash:
+            town.moment += timedelta(seconds=LEASE + 1)
+            town.work(run_id, page=100, worker="two", program=silver)
+        assert set(ratings(town, people).values()) == {(482100000, 482100000, False)}, k
+        town.work(town.start(BulkKind.RULES))
+        assert {rating for rating, _, _ in ratings(town, people).values()} == {1}, k
+        if requests < k:
+            break
+    else:
+        pytest.fail("the run never came to its end")
+    assert k > 8
+    town.holds()
+
+
+def test_a_rating_set_by_hand_while_a_run_is_about_to_write_it_stays(village: Town) -> None:
+    town, people, by_hand = village, village.settle(12, due=0.0), 482100002
+    rated = next(person.customer for person in people if person.customer.table == "account")
+    tries = 0
+
+    def somebody_rates(request: Any) -> None:
+        nonlocal tries
+        if b'"accountratingcode"' in (request.body or b"") and not tries:
+            tries += 1
+            town.client.commit([Update(f"accounts({rated.id})", {"accountratingcode": by_hand})])
+
+    town.work(
+        town.start(BulkKind.RULES),
+        meddled(town, before=somebody_rates),
+        lanes=1,
+        page=100,
+        program=everybody_silver(town),
+    )
+    assert tries
+    found = ratings(town, people)
+    assert found.pop(rated) == (by_hand, None, True)
+    assert set(found.values()) == {(482100000, 482100000, False)}
+    town.work(town.start(BulkKind.RULES))
+    town.holds()
+
+
 def test_a_wish_that_is_wrong_is_named() -> None:
     for wish, fault in (
         ("GOLD", "is expected"),
