@@ -73,7 +73,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """`window`: lifetime, rolling or year; `months` for rolling."""
+    """`window`: lifetime, rolling or year; `months` for rolling. `rating` is the account's, None for the default."""
 
     code: str
     name: str
@@ -83,6 +83,7 @@ class Tier:
     points: int = 0
     window: str = "lifetime"
     months: int = 12
+    rating: int | None = None
 
 
 type Ladder = tuple[Tier, ...]
@@ -115,6 +116,7 @@ class Book:
     wishes: dict[str, Wish] = field(default_factory=dict)
     adjustments: dict[str, Adjustment] = field(default_factory=dict)
     expiries: set[str] = field(default_factory=set)  # mass runs that somebody ordered
+    rated: set[str] = field(default_factory=set)  # accounts whose rating somebody has set
     approved: set[str] = field(default_factory=set)  # adjustments, by a second person
     poisoned: set[str] = field(default_factory=set)  # records that must be parked, and texts nobody can read
     repaired: set[str] = field(default_factory=set)  # poisoned once; whether that was noticed in time is chance

@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.chaos.facts import Adjustment, Book, Tier, Wish
 from benchmarks.chaos.holding import Holding
 from benchmarks.chaos.model import Edition, Model, Step
+from benchmarks.chaos.scenario import BY_HAND
 from benchmarks.chaos.terms import net
 from connector.audit import Audit
 from connector.dataverse import DataverseClient
@@ -19,6 +20,7 @@ from connector.rows.programs import read_program
 
 _CENT = Decimal("0.01")
 _FIRST = 482_100_000
+_DEFAULT_RATING = 1
 _KINDS = ("earn", "mature", "takeback", "redeem", "void", "expire", "adjust", "tier")
 _REQUESTED, _COMPLETED, _REJECTED, _VOIDED = range(_FIRST, _FIRST + 4)
 _PARKED = _DONE = _AWAITING = _FIRST + 3
@@ -215,6 +217,17 @@ class Laws:
         expected = (model.balance, sum(model.pending.values()), names[model.tier])
         if not merged and (shown["loy_pointsbalance"], shown["loy_pointspending"], shown["loy_tiername"]) != expected:
             self._broken(customer, f"its {table} should show {expected}, shows {shown}")
+        if not merged and table == "account":
+            self._rating(customer, model)
+
+    def _rating(self, customer: str, model: Holding) -> None:
+        """What somebody has set stays; otherwise it follows from the tier."""
+        row = self._client.get(f"accounts({customer.partition(':')[2]})?$select=accountratingcode")
+        ladder = next(tier for tier in self._book.terms.ladders[-1] if tier.code == model.tier)
+        expected = BY_HAND if customer in self._book.rated else ladder.rating
+        shown = None if row["accountratingcode"] == _DEFAULT_RATING else row["accountratingcode"]
+        if shown != expected:
+            self._broken(customer, f"its rating should be {expected}, is {shown}")
 
     def _answers(self, wishes: dict[str, tuple[Wish, Row]], model: Model) -> None:
         """Each wish has an answer, the answer fits the ledger, and a refusal was right at some moment."""
@@ -382,6 +395,7 @@ def _tier(raw: Row) -> Tier:
         points=raw["minimum_points"],
         window={"rolling_months": "rolling", "calendar_year": "year"}.get(raw["window"], "lifetime"),
         months=raw["window_months"],
+        rating=raw["rating_code"],
     )
 
 

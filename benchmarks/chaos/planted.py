@@ -215,6 +215,16 @@ def _rewrite_past() -> Bug:
     ]
 
 
+def _know_better() -> Bug:
+    """Ratings that people have set are overwritten."""
+    return [
+        patch(
+            "connector.rows.customers.rating",
+            lambda program, tier, written, current, on: (None if tier.rating_code == current else tier.rating_code, ""),
+        )
+    ]
+
+
 BUGS: dict[str, Callable[[], Bug]] = {
     "earn again": _earn_again,
     "forget the ledger": _forget_ledger,
@@ -238,6 +248,7 @@ BUGS: dict[str, Callable[[], Bug]] = {
     "promise": _promise,
     "resume nothing": _resume_nothing,
     "rewrite the past": _rewrite_past,
+    "know better": _know_better,
 }
 
 

@@ -18,6 +18,8 @@ STATUS = {"issued": (0, 1), "paid": (2, 100001), "cancelled": (3, 100003)}
 _SPENDABLE = ("issue", "payment", "days after payment")
 _PERIODS = ("day", "month", "quarter", "year")
 _WINDOWS = ("lifetime", "rolling", "year")
+BY_HAND = FIRST_OPTION + 2  # the rating that no tier has
+_RATINGS = 0.02  # ratings set by hand, likewise
 _LARGE = 0.02  # adjustments that need a second person, likewise
 _APPROVALS = 0.1  # looks of that person
 _REPAIRS = 0.05  # invoices that nobody had bought and that are given to somebody, likewise
@@ -35,8 +37,8 @@ def terms_of(chance: random.Random) -> Terms:
     """A programme; what it says differs from seed to seed."""
     tiers = (
         Tier("BASE", "Base"),
-        Tier("SILVER", "Silver", Decimal("1.1"), spend=Decimal(300)),
-        Tier("GOLD", "Gold", Decimal("1.25"), tenure=6, spend=Decimal(700), window="rolling", months=3),
+        Tier("SILVER", "Silver", Decimal("1.1"), spend=Decimal(300), rating=FIRST_OPTION),
+        Tier("GOLD", "Gold", Decimal("1.25"), 6, Decimal(700), window="rolling", months=3, rating=FIRST_OPTION + 1),
         Tier("PLATINUM", "Platinum", Decimal("1.5"), spend=Decimal(1500), points=1000, window="year"),
     )
     rate = Decimal(chance.choice(("1", "0.7", "3", "1.333")))
@@ -165,6 +167,8 @@ class Company:
             self.expire()
         if not self._is_branch and self._officer.random() < _LADDERS:
             self._change_tier()
+        if self._officer.random() < _RATINGS:
+            self._rate()
         if self._officer.random() < _LARGE:
             self._adjust_much()
         if self._unapproved and self._officer.random() < _APPROVALS:
@@ -306,6 +310,14 @@ class Company:
         months = self._chance.choice((None, 1, 2, 7))
         points = self._chance.choice((15, 40, 120, -10, -60))
         self._give(Adjustment(self._new(), self._somebody(), points, months))
+
+    def _rate(self) -> None:
+        """Somebody knows better than the programme: from then on nobody else changes the rating."""
+        if accounts := [key for key in self._alive if key.startswith("account")]:
+            key = self._officer.choice(accounts)
+            self._client.commit([Update(f"accounts({key.partition(':')[2]})", {"accountratingcode": BY_HAND})])
+            self.book.rated.add(key)
+            self.book.note(self._now(), key, "is rated by hand")
 
     def _adjust_much(self) -> None:
         name = self._id(f"large adjustment {len(self.book.adjustments)}")
@@ -482,6 +494,7 @@ class Company:
             "loy_minimumpoints": tier.points,
             "loy_spendwindow": FIRST_OPTION + _WINDOWS.index(tier.window),
             "loy_windowmonths": tier.months,
+            "loy_ratingcode": tier.rating,
             "loy_ProgramId@odata.bind": f"/loy_programs({self._programme})",
         }
 
