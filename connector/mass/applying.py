@@ -10,7 +10,7 @@ somebody sets by hand stays, and what we have set is known to be ours.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import batched
 from typing import Any
 
@@ -94,7 +94,7 @@ class Applier:
     def copy(self, members: Sequence[Member], applied: Applied) -> None:
         """Write the copies of members whose entries are in the ledger, and again where somebody else was faster."""
         now = self._clock()
-        accounts = self._accounts(members)
+        accounts = self._accounts(members, now.date())
         memberships: list[tuple[Member, Row]] = []
         mirrors: dict[str, list[tuple[Member, Row]]] = {"account": [], "contact": []}
         rated: list[tuple[Member, list[Update]]] = []
@@ -281,8 +281,8 @@ class Applier:
         rows = [{"loy_membershipid": member.id, "loy_heldby": by, "loy_helduntil": until} for member in members]
         self._update("loy_memberships", "loy_membership", list(zip(members, rows, strict=True)), Applied())
 
-    def _accounts(self, members: Iterable[Member]) -> dict[str, CustomerRow]:
-        """The accounts whose tier changes, with their ratings; nobody else's is looked at."""
+    def _accounts(self, members: Iterable[Member], on: date) -> dict[str, CustomerRow]:
+        """Accounts whose tier asks for another rating than we wrote last, with their ratings; nobody else's is looked at."""
         if not self._program.writes_rating:
             return {}
         changing = {
@@ -290,8 +290,8 @@ class Applier:
             for member in members
             if member.alive
             and member.customer.table == "account"
-            and member.state.tier != member.membership.state.tier
             and not member.membership.rating_override
+            and customers.asks_for_another(self._program.tier(member.state.tier, on), member.membership.written_rating)
         }
         gets = [
             Get(f"accounts?$select=accountratingcode&$filter={any_of('accountid', some)}")

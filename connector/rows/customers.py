@@ -91,6 +91,11 @@ def mirror(program: Program, state: State, now: datetime) -> dict[str, Any]:
     }
 
 
+def asks_for_another(tier: Tier, written: int | None) -> bool:
+    """Whether a tier asks for another rating than we wrote last: only then does it matter what the account has."""
+    return (tier.rating_code or DEFAULT_RATING) != (written or DEFAULT_RATING)
+
+
 def rating(program: Program, tier: Tier, written: int | None, current: int | None, on: date) -> tuple[int | None, str]:
     """The rating to write (None: leave it), or why the present one is taken as set by hand.
 

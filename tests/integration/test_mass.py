@@ -592,6 +592,28 @@ def test_a_rating_is_known_as_ours_wherever_a_worker_dies(village: Town) -> None
     town.holds()
 
 
+def test_another_rating_of_a_tier_reaches_every_account_that_holds_it(village: Town) -> None:
+    town, silver, people = village, everybody_silver(village), village.settle(8, due=0.0)
+    town.work(town.start(BulkKind.RULES), program=silver)
+    tiers = tuple(replace(tier, rating_code=482100002) if tier.code == "SILVER" else tier for tier in silver.tiers)
+    reads: list[str] = []
+
+    def note(request: Any) -> None:
+        reads.extend(line for line in str(request.body).split("\\r\\n") if "accounts?$select=accountratingcode" in line)
+
+    for expected in (1, 0):  # accounts are looked at once
+        reads.clear()
+        town.work(
+            town.start(BulkKind.RULES),
+            meddled(town, before=note),
+            program=replace(silver, tiers=tiers),
+            lanes=1,
+            page=100,
+        )
+        assert set(ratings(town, people).values()) == {(482100002, 482100002, False)}
+        assert len(reads) == expected
+
+
 def test_a_rating_set_by_hand_while_a_run_is_about_to_write_it_stays(village: Town) -> None:
     town, people, by_hand = village, village.settle(12, due=0.0), 482100002
     rated = next(person.customer for person in people if person.customer.table == "account")
