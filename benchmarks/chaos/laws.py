@@ -77,8 +77,9 @@ class Laws:
         model.run()
         self.verdict.holdings = model.holdings
         self.verdict.broken += model.differences
+        ladder = {tier.code: tier for tier in model.edition(self._now.date()).ladder}
         for customer in self._book.customers:
-            self._membership(customer, model.holdings.get(customer, Holding()))
+            self._membership(customer, model.holdings.get(customer, Holding()), ladder)
         self._answers(wishes, model)
         self._receipts(wishes)
         self._adjustments(adjustments, model)
@@ -181,7 +182,7 @@ class Laws:
 
     # --- judging ---
 
-    def _membership(self, customer: str, model: Holding) -> None:
+    def _membership(self, customer: str, model: Holding, ladder: dict[str, Tier]) -> None:
         row, merged = self.verdict.members.get(customer), self._book.customers[customer].merged_into
         if row is None:
             if model != Holding(tier=model.tier):
@@ -213,18 +214,16 @@ class Laws:
             self._broken(customer, f"was merged into {merged} and still has something")
         table, _, row_id = customer.partition(":")
         shown = self._client.get(f"{table}s({row_id})?$select=loy_pointsbalance,loy_pointspending,loy_tiername")
-        names = {tier.code: tier.name for tier in self._book.terms.ladders[0]}
-        expected = (model.balance, sum(model.pending.values()), names[model.tier])
+        expected = (model.balance, sum(model.pending.values()), ladder[model.tier].name)
         if not merged and (shown["loy_pointsbalance"], shown["loy_pointspending"], shown["loy_tiername"]) != expected:
             self._broken(customer, f"its {table} should show {expected}, shows {shown}")
         if not merged and table == "account":
-            self._rating(customer, model)
+            self._rating(customer, ladder[model.tier].rating)
 
-    def _rating(self, customer: str, model: Holding) -> None:
+    def _rating(self, customer: str, of_tier: int | None) -> None:
         """What somebody has set stays; otherwise it follows from the tier."""
         row = self._client.get(f"accounts({customer.partition(':')[2]})?$select=accountratingcode")
-        ladder = next(tier for tier in self._book.terms.ladders[-1] if tier.code == model.tier)
-        expected = BY_HAND if customer in self._book.rated else ladder.rating
+        expected = BY_HAND if customer in self._book.rated else of_tier
         shown = None if row["accountratingcode"] == _DEFAULT_RATING else row["accountratingcode"]
         if shown != expected:
             self._broken(customer, f"its rating should be {expected}, is {shown}")

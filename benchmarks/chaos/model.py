@@ -107,7 +107,7 @@ class Model:
             if version.status == "cancelled" or money < 0 or rule is None:
                 continue
             day = invoice.dated.date()
-            multiplier = tier_of(self._edition(day).ladder, spend, earned, since, day).multiplier
+            multiplier = tier_of(self.edition(day).ladder, spend, earned, since, day).multiplier
             points = int(base(version, rule) * Fraction(multiplier))
             month = f"{invoice.dated:%Y-%m}"
             spend[month] += money
@@ -125,11 +125,11 @@ class Model:
             self._differs(customer, f"pending should be {short(pending)}, is {short(holding.pending)}")
         holding.spend = {month: money for month, money in spend.items() if money}
         holding.earned = {month: points for month, points in earned.items() if points}
-        holding.tier = tier_of(self._edition(self._today).ladder, spend, earned, since, self._today).code
+        holding.tier = tier_of(self.edition(self._today).ladder, spend, earned, since, self._today).code
         if any(day < self._today for day in holding.lots):
             self._differs(customer, f"points past their last day are still there: {dated(holding.lots)}")
 
-    def _edition(self, day: date) -> Edition:
+    def edition(self, day: date) -> Edition:
         """The one in force; nothing is published before the first customer needs it."""
         none = Edition(date.min, frozenset(), self._terms.ladders[-1])
         return next((edition for edition in reversed(self._editions) if edition.begins <= day), none)
@@ -137,7 +137,7 @@ class Model:
     def _rule(self, customer: str, document: str, invoice: Invoice) -> Rule | None:
         """The version in force on the invoice's date; the sale must have used the same."""
         day = invoice.dated.date()
-        known = self._edition(day).rules
+        known = self.edition(day).rules
         candidates = [rule for rule in self._terms.rules if rule.version in known and rule.valid_from <= day]
         rule = max(candidates, key=lambda rule: (rule.valid_from, rule.version), default=None)
         used = self._rules.get((customer, document))

@@ -37,9 +37,9 @@ def terms_of(chance: random.Random) -> Terms:
     """A programme; what it says differs from seed to seed."""
     tiers = (
         Tier("BASE", "Base"),
-        Tier("SILVER", "Silver", Decimal("1.1"), spend=Decimal(300), rating=FIRST_OPTION),
-        Tier("GOLD", "Gold", Decimal("1.25"), 6, Decimal(700), window="rolling", months=3, rating=FIRST_OPTION + 1),
-        Tier("PLATINUM", "Platinum", Decimal("1.5"), spend=Decimal(1500), points=1000, window="year"),
+        Tier("SILVER", "Silver", Decimal("1.1"), spend=Decimal(900), rating=FIRST_OPTION),
+        Tier("GOLD", "Gold", Decimal("1.25"), 6, Decimal(2000), window="rolling", months=3),
+        Tier("PLATINUM", "Platinum", Decimal("1.5"), 0, Decimal(4000), 2000, window="year", rating=FIRST_OPTION + 1),
     )
     rate = Decimal(chance.choice(("1", "0.7", "3", "1.333")))
     rules = [Rule(1, date(2025, 1, 1), rate, frozenset({"fuel"}))]
@@ -365,22 +365,31 @@ class Company:
         )
 
     def _change_tier(self) -> None:
-        """Another threshold or multiplier from tomorrow on, on the row itself: the past keeps what it had."""
+        """Another threshold, multiplier or rating from tomorrow on, on the row itself: the past keeps what it had."""
         ladders = self.book.terms.ladders
         if self._officer.randrange(len(ladders)) > 4:  # the more there were, the rarer they become
             return
         rank = self._officer.randrange(1, len(ladders[-1]))
         tier = ladders[-1][rank]
-        if self._officer.random() < 0.5:
-            spend = tier.spend + self._officer.choice((-60, 40, 150))
-            edited = replace(tier, spend=max(Decimal(100) * rank, min(spend, Decimal(600) * rank)))
-        else:
-            edited = replace(tier, multiplier=Decimal(self._officer.choice(("1.05", "1.2", "1.4", "2"))))
-        row = {"loy_minimumspend": edited.spend, "loy_multiplier": edited.multiplier}
+        match self._officer.choice(("spend", "multiplier", "rating")):
+            case "spend":
+                spend = tier.spend + self._officer.choice((-400, 150, 300))
+                edited = replace(tier, spend=max(Decimal(300) * rank, min(spend, Decimal(1600) * rank)))
+            case "multiplier":
+                edited = replace(tier, multiplier=Decimal(self._officer.choice(("1.05", "1.2", "1.4", "2"))))
+            case _:
+                edited = replace(tier, rating=self._officer.choice((None, FIRST_OPTION, FIRST_OPTION + 1)))
+        row = {
+            "loy_minimumspend": edited.spend,
+            "loy_multiplier": edited.multiplier,
+            "loy_ratingcode": edited.rating,
+        }
         self._client.commit([Update(f"loy_tiers({self._id(tier.code)})", row)])
         ladders.append((*ladders[-1][:rank], edited, *ladders[-1][rank + 1 :]))
         self.book.note(
-            self._now(), "", f"tier {tier.code} from tomorrow: spend {edited.spend}, times {edited.multiplier}"
+            self._now(),
+            "",
+            f"tier {tier.code} from tomorrow: spend {edited.spend}, times {edited.multiplier}, rating {edited.rating}",
         )
 
     def expire(self) -> None:
