@@ -112,7 +112,7 @@ class Applier:
                 table = member.customer.table
                 mirrors[table].append((member, columns | {f"{table}id": member.customer.id}))
         for some in batched(rated, _RATED, strict=False):
-            self._rate(some, applied)
+            self._write(some, self._together, applied)
         for table, rows in mirrors.items():
             self._update(f"{table}s", table, rows, applied)
         # Whose account refuses is still due: the next run comes back.
@@ -239,42 +239,37 @@ class Applier:
         return row
 
     def _update(self, entity_set: str, table: str, rows: Sequence[tuple[Member, Row]], applied: Applied) -> None:
-        """Change rows; one that cannot be changed is found by halving, and its neighbours do not suffer."""
+        def change(some: list[Row]) -> None:
+            self._client.update_multiple(entity_set, table, some, divisible=True)
+
         left = rows
         while left:
             size = self._pace.rows
-            some, left = left[:size], left[size:]
-            try:
-                with self._pace.call():
-                    self._client.update_multiple(entity_set, table, [row for _, row in some], divisible=True)
-            except Forbidden:
-                raise
-            except (Terminal, Transient) as error:
-                self._divide(error, some)
-                if len(some) == 1 and isinstance(error, Terminal):
-                    applied.failed.append((some[0][0], refused(error)))
-                    continue
-                middle = len(some) // 2
-                self._update(entity_set, table, some[:middle], applied)
-                self._update(entity_set, table, some[middle:], applied)
+            self._write(left[:size], change, applied)
+            left = left[size:]
 
-    def _rate(self, rated: Sequence[tuple[Member, list[Update]]], applied: Applied) -> None:
-        """Change accounts and memberships together; one that somebody has changed since it was read is found by halving."""
+    def _together(self, some: list[list[Update]]) -> None:
+        self._client.commit([write for writes in some for write in writes])
+
+    def _write[W](self, what: Sequence[tuple[Member, W]], change: Callable[[list[W]], None], applied: Applied) -> None:
+        """One call for all; a member whose part is refused is found by halving, and the neighbours do not suffer."""
         try:
             with self._pace.call():
-                self._client.commit([write for _, writes in rated for write in writes])
+                change([part for _, part in what])
         except Forbidden:
             raise
         except (Terminal, Transient) as error:
-            self._divide(error, rated)
-            if len(rated) > 1:
-                middle = len(rated) // 2
-                self._rate(rated[:middle], applied)
-                self._rate(rated[middle:], applied)
+            self._divide(error, what)
+            member, middle = what[0][0], len(what) // 2
+            if middle:
+                self._write(what[:middle], change, applied)
+                self._write(what[middle:], change, applied)
             elif isinstance(error, Conflict):
-                self._rewritten(rated[0][0], applied)
+                self._rewritten(member, applied)
             elif isinstance(error, Terminal):
-                applied.failed.append((rated[0][0], refused(error)))
+                applied.failed.append((member, refused(error)))
+            else:
+                raise
 
     def _hold(self, members: Sequence[Member], until: datetime | None) -> None:
         by = f"{self._order.name} {self._run_id}"[:200] if until else None
