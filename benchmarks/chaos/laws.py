@@ -33,6 +33,7 @@ _REDEMPTION = (
     "loy_requestid,loy_status,loy_reasoncode,loy_reason,loy_transactioncode,loy_decidedon,loy_balanceafter,loy_points,"
     "loy_value,createdon,modifiedon"
 )
+_SHOWN = ("loy_pointsbalance", "loy_pointspending", "loy_tiername", "loy_suggestedrating")
 _ADJUSTMENT = "loy_status,loy_decidedon,createdon,modifiedon"
 type Row = dict[str, Any]
 
@@ -213,12 +214,12 @@ class Laws:
         if merged and any((model.lots, model.owed, model.pending, model.spend)):
             self._broken(customer, f"was merged into {merged} and still has something")
         table, _, row_id = customer.partition(":")
-        shown = self._client.get(f"{table}s({row_id})?$select=loy_pointsbalance,loy_pointspending,loy_tiername")
-        expected = (model.balance, sum(model.pending.values()), ladder[model.tier].name)
-        if not merged and (shown["loy_pointsbalance"], shown["loy_pointspending"], shown["loy_tiername"]) != expected:
+        shown, tier = self._client.get(f"{table}s({row_id})?$select={','.join(_SHOWN)}"), ladder[model.tier]
+        expected = (model.balance, sum(model.pending.values()), tier.name, tier.rating)
+        if not merged and tuple(shown[column] for column in _SHOWN) != expected:
             self._broken(customer, f"its {table} should show {expected}, shows {shown}")
         if not merged and table == "account":
-            self._rating(customer, ladder[model.tier].rating)
+            self._rating(customer, tier.rating)
 
     def _rating(self, customer: str, of_tier: int | None) -> None:
         """What somebody has set stays; otherwise it follows from the tier."""
