@@ -20,7 +20,7 @@ from typing import Self
 
 from connector import histories
 from connector.answers import AnswerAudit, without_row
-from connector.dataverse import Conflict, DataverseClient, Get, NotFound, Update
+from connector.dataverse import Conflict, DataverseClient, Get, NotFound
 from connector.dataverse.odata import any_of, bind
 from connector.identity import PARTITIONS, Customer
 from connector.loyalty.earning import Invoice
@@ -29,7 +29,7 @@ from connector.loyalty.ledger import Entry, Kind, LedgerError, State
 from connector.loyalty.program import Program
 from connector.recount import Recount
 from connector.rows import customers, ledger
-from connector.rows.copies import copies, mirrored
+from connector.rows.copies import copies, customer_write, is_rated, membership_write
 from connector.rows.customers import CustomerRow
 from connector.rows.invoices import INVOICE_SELECT, invoice_of
 from connector.rows.values import Row, Unusable, day
@@ -308,10 +308,9 @@ class Audit:
         tier = self._program.tier(state.tier, self._now.date())
         if tier.id:
             row["loy_TierId@odata.bind"] = bind("loy_tiers", tier.id)
-        path = f"loy_memberships({look.customer.membership_id})"
-        writes = [Update(path, row, if_match=look.row["@odata.etag"])]
+        writes = [membership_write(membership, row, as_read=True)]
         if known:
-            writes.append(mirrored(known, columns))
+            writes.append(customer_write(known, columns, as_read=is_rated(row, columns)))
         try:
             self._client.commit(writes)
         except (Conflict, NotFound):

@@ -15,7 +15,7 @@ from connector.loyalty.ledger import Entry, Kind, State, fold
 from connector.loyalty.program import Program
 from connector.rows import customers, ledger
 from connector.rows.choices import KIND
-from connector.rows.copies import copies, is_rated, mirrored
+from connector.rows.copies import copies, customer_write, is_rated, membership_write
 from connector.rows.customers import CustomerRow
 from connector.rows.ledger import Membership
 from connector.rows.log import log_path, log_write
@@ -130,15 +130,16 @@ class Store:
     def _ledger_writes(self, program: Program, posting: Posting, now: datetime) -> list[Write]:
         membership, customer = posting.membership, posting.customer
         row, columns = copies(program, membership, posting.state, customer, now)
-        if customer and is_rated(columns) and not customer.etag:
+        if customer and is_rated(row, columns) and not customer.etag:
             # Read in a way that does not tell whether somebody sets a rating meanwhile.
             customer = self.customer(customer.customer) or customer
             row, columns = copies(program, membership, posting.state, customer, now)
-        # Entries refer to the membership, so it comes first. It is a plain upsert: the entries' sequence guards it.
+        rated = is_rated(row, columns)
+        # Entries refer to the membership, so it comes first. Their sequence guards all of it but the rating.
         return [
-            Upsert(f"loy_memberships({membership.customer.membership_id})", row),
+            membership_write(membership, row, as_read=rated),
             *(Create("loy_entries", ledger.entry_row(program, entry)) for entry in posting.entries),
-            *([mirrored(customer, columns, guarded=posting.guarded)] if customer else []),
+            *([customer_write(customer, columns, as_read=rated or posting.guarded)] if customer else []),
         ]
 
 

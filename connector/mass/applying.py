@@ -24,6 +24,7 @@ from connector.dataverse import (
     Terminal,
     Transient,
     Update,
+    Upsert,
 )
 from connector.dataverse.errors import SQL_TIMEOUT
 from connector.dataverse.odata import any_of, bind
@@ -35,8 +36,9 @@ from connector.mass.pace import Pace
 from connector.processing import broken, refused
 from connector.rows import customers, ledger
 from connector.rows.choices import NoticeStatus
-from connector.rows.copies import copies, is_rated, mirrored
+from connector.rows.copies import copies, customer_write, is_rated, membership_write
 from connector.rows.customers import CustomerRow
+from connector.rows.ledger import Membership
 from connector.rows.values import Row, Unusable
 
 HOLD = timedelta(minutes=10)
@@ -44,6 +46,7 @@ TOO_LARGE = 413
 _IDS = 200  # members in one condition: Dataverse takes 500 conditions in a query
 _ROUNDS = 3  # a conflict is decided again so often with its neighbours, then apart from them
 _REWRITES = 8
+_RATING = "loy_ratingoverride,loy_writtenrating"
 _RATED = 50  # members in one change set
 _BEYOND = f"{ledger.ENTRY},_loy_bulkrunid_value"
 
@@ -94,18 +97,17 @@ class Applier:
     def copy(self, members: Sequence[Member], applied: Applied) -> None:
         """Write the copies of members whose entries are in the ledger, and again where somebody else was faster."""
         now = self._clock()
-        accounts = self._accounts(members, now.date())
+        looked_at = self._looked_at(members, now.date())
         memberships: list[tuple[Member, Row]] = []
         mirrors: dict[str, list[tuple[Member, Row]]] = {"account": [], "contact": []}
-        rated: list[tuple[Member, list[Update]]] = []
+        rated: list[tuple[Member, list[Update | Upsert]]] = []
         for member in members:
-            facts, rates = None, member.customer.id in accounts
-            if member.alive:
-                facts = accounts.get(member.customer.id) or CustomerRow(member.customer, "", None, None)
-            row, columns = copies(self._program, member.membership, member.state, facts, now, rates=rates)
+            alone = CustomerRow(member.customer, "", None, None) if member.alive else None
+            membership, facts = looked_at.get(member.id, (member.membership, alone))
+            row, columns = copies(self._program, membership, member.state, facts, now, rates=member.id in looked_at)
             row |= self._released()
-            if facts and is_rated(columns):
-                rated.append((member, [_membership(member, row), mirrored(facts, columns)]))
+            if facts and is_rated(row, columns):
+                rated.append((member, _as_read(membership, row, facts, columns)))
                 continue
             memberships.append((member, row | {"loy_membershipid": member.id}))
             if member.alive:
@@ -158,9 +160,7 @@ class Applier:
             state = fold((entry for entry, _ in entries), fresh.membership.state)
             facts = customers.customer_row(customer, found, "customer") if found and not found["merged"] else None
             written, shown = copies(self._program, fresh.membership, state, facts, self._clock())
-            writes = [_membership(member, written | self._released(), row["@odata.etag"])]
-            if facts:
-                writes.append(mirrored(facts, shown))
+            writes = _as_read(fresh.membership, written | self._released(), facts, shown)
             try:
                 self._client.commit(writes)
             except Conflict:
@@ -248,7 +248,7 @@ class Applier:
             self._write(left[:size], change, applied)
             left = left[size:]
 
-    def _together(self, some: list[list[Update]]) -> None:
+    def _together(self, some: list[list[Update | Upsert]]) -> None:
         self._client.commit([write for writes in some for write in writes])
 
     def _write[W](self, what: Sequence[tuple[Member, W]], change: Callable[[list[W]], None], applied: Applied) -> None:
@@ -276,28 +276,45 @@ class Applier:
         rows = [{"loy_membershipid": member.id, "loy_heldby": by, "loy_helduntil": until} for member in members]
         self._update("loy_memberships", "loy_membership", list(zip(members, rows, strict=True)), Applied())
 
-    def _accounts(self, members: Iterable[Member], on: date) -> dict[str, CustomerRow]:
-        """Accounts whose tier asks for another rating than we wrote last, with their ratings; nobody else's is looked at."""
+    def _looked_at(self, members: Iterable[Member], on: date) -> dict[str, tuple[Membership, CustomerRow]]:
+        """By membership: the rows of accounts whose tier asks for another rating than we wrote last, both as they are now."""
         if not self._program.writes_rating:
             return {}
         changing = {
-            member.customer.id: member.customer
+            member.customer.id: member
             for member in members
             if member.alive
             and member.customer.table == "account"
             and not member.membership.rating_override
             and customers.asks_for_another(self._program.tier(member.state.tier, on), member.membership.written_rating)
         }
-        gets = [
-            Get(f"accounts?$select=accountratingcode&$filter={any_of('accountid', some)}")
-            for some in batched(changing, _IDS, strict=False)
-        ]
-        found = (row for rows in self._client.read(*gets) for row in rows)
-        return {row["accountid"]: customers.customer_row(changing[row["accountid"]], row, "customer") for row in found}
+        gets = []
+        for some in batched(changing.values(), _IDS, strict=False):
+            gets += [
+                Get(f"loy_memberships?$select={_RATING}&$filter={any_of('loy_membershipid', [m.id for m in some])}"),
+                Get(f"accounts?$select=accountratingcode&$filter={any_of('accountid', [m.customer.id for m in some])}"),
+            ]
+        rows = [row for found in self._client.read(*gets) for row in found]
+        memberships = {row["loy_membershipid"]: row for row in rows if "loy_membershipid" in row}
+        found = {}
+        for account in (row for row in rows if "accountid" in row):
+            member = changing[account["accountid"]]
+            if row := memberships.get(member.id):
+                membership = replace(
+                    member.membership,
+                    rating_override=bool(row["loy_ratingoverride"]),
+                    written_rating=row["loy_writtenrating"],
+                    etag=row["@odata.etag"],
+                )
+                found[member.id] = (membership, customers.customer_row(member.customer, account, "customer"))
+        return found
 
 
-def _membership(member: Member, columns: Row, etag: str = "*") -> Update:
-    return Update(f"loy_memberships({member.id})", columns, if_match=etag)
+def _as_read(membership: Membership, row: Row, facts: CustomerRow | None, columns: Row) -> list[Update | Upsert]:
+    writes: list[Update | Upsert] = [membership_write(membership, row, as_read=True)]
+    if facts:
+        writes.append(customer_write(facts, columns, as_read=is_rated(row, columns)))
+    return writes
 
 
 def cancelled(entries: Iterable[Entry]) -> int:

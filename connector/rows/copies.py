@@ -3,12 +3,13 @@
 from datetime import datetime
 from typing import Any
 
-from connector.dataverse import Update
+from connector.dataverse import Update, Upsert
 from connector.loyalty.ledger import State
 from connector.loyalty.program import Program
 from connector.rows import customers, ledger
 from connector.rows.customers import CustomerRow
 from connector.rows.ledger import Membership
+from connector.rows.values import Row
 
 
 def copies(
@@ -39,13 +40,19 @@ def copies(
     return row, columns
 
 
-def is_rated(columns: dict[str, Any]) -> bool:
-    """Whether they change an account's rating."""
-    return "accountratingcode" in columns
+def is_rated(row: Row, columns: Row) -> bool:
+    """Whether copies say something of the rating: which it is, or that it was set by hand. That holds of both rows only as
+    they were read."""
+    return "accountratingcode" in columns or "loy_ratingoverride" in row
 
 
-def mirrored(customer: CustomerRow, columns: dict[str, Any], *, guarded: bool = False) -> Update:
-    """The columns onto the customer. A rating, and what is `guarded`, only if the row is as it was read: a Conflict says that
-    somebody has changed it meanwhile."""
+def membership_write(membership: Membership, row: Row, *, as_read: bool = False) -> Update | Upsert:
+    """The columns onto the membership. `as_read`: a Conflict says that somebody has changed it meanwhile."""
+    path = f"loy_memberships({membership.customer.membership_id})"
+    return Update(path, row, if_match=membership.etag) if as_read and membership.etag else Upsert(path, row)
+
+
+def customer_write(customer: CustomerRow, columns: Row, *, as_read: bool = False) -> Update:
+    """The columns onto account or contact. `as_read`: a Conflict says that somebody has changed it meanwhile."""
     path = f"{customer.customer.entity_set}({customer.customer.id})"
-    return Update(path, columns, if_match=((guarded or is_rated(columns)) and customer.etag) or "*")
+    return Update(path, columns, if_match=(as_read and customer.etag) or "*")

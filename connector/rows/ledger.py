@@ -23,7 +23,7 @@ ENTRY = (
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """A customer's membership as read; an empty state when there is no row yet."""
+    """A customer's membership as read; an empty state and no `etag` when there is no row yet."""
 
     customer: Customer
     state: State
@@ -31,6 +31,7 @@ class Membership:
     written_rating: int | None = None
     exists: bool = False
     held_until: datetime | None = None
+    etag: str = ""
 
     def held(self, now: datetime) -> bool:
         """Whether a mass job is writing the customer at this moment. A hold ends by itself."""
@@ -47,7 +48,8 @@ def membership_of(customer: Customer, row: Row | None) -> Membership:
     state = State.from_json(row["loy_state"] or "{}", row["loy_sequence"], row["loy_lasthash"] or "")
     held_until = moment(row, "loy_helduntil") if row["loy_helduntil"] else None
     override, written = bool(row["loy_ratingoverride"]), row["loy_writtenrating"]
-    return Membership(customer, state, override, written, exists=True, held_until=held_until)
+    etag = row.get("@odata.etag", "")
+    return Membership(customer, state, override, written, exists=True, held_until=held_until, etag=etag)
 
 
 def entry_of(customer: Customer, row: Row) -> Entry:

@@ -226,6 +226,47 @@ def test_a_rating_set_by_hand_while_ours_is_on_its_way_stays(
     assert (membership["loy_ratingoverride"], membership["loy_writtenrating"]) == (True, None)
 
 
+class Torn(Store):
+    """A store in whose back something happens once, when it has read the membership and not yet what comes after."""
+
+    def __init__(self, office: Office, meanwhile: Callable[[], None]) -> None:
+        super().__init__(office.client, office.now)
+        self._meanwhile: Callable[[], None] | None = meanwhile
+
+    def read(self, *paths: str) -> list[Any]:
+        found = []
+        for path in paths:
+            found += super().read(path)
+            meanwhile = self._meanwhile
+            if meanwhile and path.startswith("loy_memberships"):
+                self._meanwhile = None
+                meanwhile()
+        return found
+
+
+def test_a_rating_that_a_mass_run_writes_meanwhile_does_not_pass_for_one_set_by_hand(office: Office) -> None:
+    customer, other = office.account(), 482100002
+    change(office, invoice(office, customer, "600"), **PAID)
+    assert rating_of(office, customer) == 482100000
+
+    def a_run_rates() -> None:
+        office.client.commit(
+            [
+                Update(f"loy_memberships({customer.membership_id})", {"loy_writtenrating": other}),
+                Update(f"accounts({customer.id})", {"accountratingcode": other}),
+            ]
+        )
+
+    bought = invoice(office, customer, "1600")
+    office.events()
+    programs = Programs(office.client, "CJ")
+    processor = type(office.processor)(Torn(office, a_run_rates), programs, office.sent.extend, office.now)
+    processor.process(Change.about(Subject.INVOICE, bought, str(customer), cause="test"))
+    membership = office.client.get(ledger.membership_path(customer))
+    assert (membership["loy_ratingoverride"], membership["loy_writtenrating"]) == (False, 482100001)
+    assert rating_of(office, customer) == 482100001
+
+
 def test_points_of_a_reopened_invoice_are_pending_again(office: Office) -> None:
     customer = office.account()
     paid = invoice(office, customer, "50")

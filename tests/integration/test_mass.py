@@ -614,6 +614,28 @@ def test_another_rating_of_a_tier_reaches_every_account_that_holds_it(village: T
         assert len(reads) == expected
 
 
+def test_a_rating_that_a_session_writes_meanwhile_does_not_pass_for_one_set_by_hand(village: Town) -> None:
+    town, people, other = village, village.settle(8, due=0.0), 482100002
+    rated = next(person.customer for person in people if person.customer.table == "account")
+    tries = 0
+
+    def a_session_rates(request: Any) -> None:
+        nonlocal tries
+        if "accounts?$select=accountratingcode" in str(request.body) and not tries:
+            tries += 1
+            town.client.commit(
+                [
+                    Update(f"loy_memberships({rated.membership_id})", {"loy_writtenrating": other}),
+                    Update(f"accounts({rated.id})", {"accountratingcode": other}),
+                ]
+            )
+
+    client = meddled(town, before=a_session_rates)
+    town.work(town.start(BulkKind.RULES), client, lanes=1, page=100, program=everybody_silver(town))
+    assert tries
+    assert set(ratings(town, people).values()) == {(482100000, 482100000, False)}
+
+
 def test_a_rating_set_by_hand_while_a_run_is_about_to_write_it_stays(village: Town) -> None:
     town, people, by_hand = village, village.settle(12, due=0.0), 482100002
     rated = next(person.customer for person in people if person.customer.table == "account")
