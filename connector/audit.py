@@ -29,7 +29,7 @@ from connector.loyalty.ledger import Entry, Kind, LedgerError, State
 from connector.loyalty.program import Program
 from connector.recount import Recount
 from connector.rows import customers, ledger
-from connector.rows.copies import copies, customer_write, is_rated, membership_write
+from connector.rows.copies import as_read, copies
 from connector.rows.customers import CustomerRow
 from connector.rows.invoices import INVOICE_SELECT, invoice_of
 from connector.rows.values import Row, Unusable, day
@@ -308,11 +308,8 @@ class Audit:
         tier = self._program.tier(state.tier, self._now.date())
         if tier.id:
             row["loy_TierId@odata.bind"] = bind("loy_tiers", tier.id)
-        writes = [membership_write(membership, row, as_read=True)]
-        if known:
-            writes.append(customer_write(known, columns, as_read=is_rated(row, columns)))
         try:
-            self._client.commit(writes)
+            self._client.commit(as_read(membership, row, known, columns))
         except (Conflict, NotFound):
             return False
         return True

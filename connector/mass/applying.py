@@ -10,7 +10,7 @@ somebody sets by hand stays, and what we have set is known to be ours.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import batched
 from typing import Any
 
@@ -27,18 +27,18 @@ from connector.dataverse import (
     Upsert,
 )
 from connector.dataverse.errors import SQL_TIMEOUT
-from connector.dataverse.odata import any_of, bind
+from connector.dataverse.odata import bind
 from connector.loyalty.ledger import Entry, Kind, LedgerError, fold
 from connector.loyalty.program import Program
 from connector.mass.deciding import Decider, Member
 from connector.mass.order import Order
 from connector.mass.pace import Pace
+from connector.mass.ratings import looked_at
 from connector.processing import broken, refused
 from connector.rows import customers, ledger
 from connector.rows.choices import NoticeStatus
-from connector.rows.copies import copies, customer_write, is_rated, membership_write
+from connector.rows.copies import as_read, copies, is_rated
 from connector.rows.customers import CustomerRow
-from connector.rows.ledger import Membership
 from connector.rows.values import Row, Unusable
 
 HOLD = timedelta(minutes=10)
@@ -46,7 +46,6 @@ TOO_LARGE = 413
 _IDS = 200  # members in one condition: Dataverse takes 500 conditions in a query
 _ROUNDS = 3  # a conflict is decided again so often with its neighbours, then apart from them
 _REWRITES = 8
-_RATING = "loy_ratingoverride,loy_writtenrating"
 _RATED = 50  # members in one change set
 _BEYOND = f"{ledger.ENTRY},_loy_bulkrunid_value"
 
@@ -97,17 +96,17 @@ class Applier:
     def copy(self, members: Sequence[Member], applied: Applied) -> None:
         """Write the copies of members whose entries are in the ledger, and again where somebody else was faster."""
         now = self._clock()
-        looked_at = self._looked_at(members, now.date())
+        rows_of = looked_at(self._client, self._program, members, now.date())
         memberships: list[tuple[Member, Row]] = []
         mirrors: dict[str, list[tuple[Member, Row]]] = {"account": [], "contact": []}
         rated: list[tuple[Member, list[Update | Upsert]]] = []
         for member in members:
             alone = CustomerRow(member.customer, "", None, None) if member.alive else None
-            membership, facts = looked_at.get(member.id, (member.membership, alone))
-            row, columns = copies(self._program, membership, member.state, facts, now, rates=member.id in looked_at)
+            membership, facts = rows_of.get(member.id, (member.membership, alone))
+            row, columns = copies(self._program, membership, member.state, facts, now, rates=member.id in rows_of)
             row |= self._released()
             if facts and is_rated(row, columns):
-                rated.append((member, _as_read(membership, row, facts, columns)))
+                rated.append((member, as_read(membership, row, facts, columns)))
                 continue
             memberships.append((member, row | {"loy_membershipid": member.id}))
             if member.alive:
@@ -160,7 +159,7 @@ class Applier:
             state = fold((entry for entry, _ in entries), fresh.membership.state)
             facts = customers.customer_row(customer, found, "customer") if found and not found["merged"] else None
             written, shown = copies(self._program, fresh.membership, state, facts, self._clock())
-            writes = _as_read(fresh.membership, written | self._released(), facts, shown)
+            writes = as_read(fresh.membership, written | self._released(), facts, shown)
             try:
                 self._client.commit(writes)
             except Conflict:
@@ -275,46 +274,6 @@ class Applier:
         by = f"{self._order.name} {self._run_id}"[:200] if until else None
         rows = [{"loy_membershipid": member.id, "loy_heldby": by, "loy_helduntil": until} for member in members]
         self._update("loy_memberships", "loy_membership", list(zip(members, rows, strict=True)), Applied())
-
-    def _looked_at(self, members: Iterable[Member], on: date) -> dict[str, tuple[Membership, CustomerRow]]:
-        """By membership: the rows of accounts whose tier asks for another rating than we wrote last, both as they are now."""
-        if not self._program.writes_rating:
-            return {}
-        changing = {
-            member.customer.id: member
-            for member in members
-            if member.alive
-            and member.customer.table == "account"
-            and not member.membership.rating_override
-            and customers.asks_for_another(self._program.tier(member.state.tier, on), member.membership.written_rating)
-        }
-        gets = []
-        for some in batched(changing.values(), _IDS, strict=False):
-            gets += [
-                Get(f"loy_memberships?$select={_RATING}&$filter={any_of('loy_membershipid', [m.id for m in some])}"),
-                Get(f"accounts?$select=accountratingcode&$filter={any_of('accountid', [m.customer.id for m in some])}"),
-            ]
-        rows = [row for found in self._client.read(*gets) for row in found]
-        memberships = {row["loy_membershipid"]: row for row in rows if "loy_membershipid" in row}
-        found = {}
-        for account in (row for row in rows if "accountid" in row):
-            member = changing[account["accountid"]]
-            if row := memberships.get(member.id):
-                membership = replace(
-                    member.membership,
-                    rating_override=bool(row["loy_ratingoverride"]),
-                    written_rating=row["loy_writtenrating"],
-                    etag=row["@odata.etag"],
-                )
-                found[member.id] = (membership, customers.customer_row(member.customer, account, "customer"))
-        return found
-
-
-def _as_read(membership: Membership, row: Row, facts: CustomerRow | None, columns: Row) -> list[Update | Upsert]:
-    writes: list[Update | Upsert] = [membership_write(membership, row, as_read=True)]
-    if facts:
-        writes.append(customer_write(facts, columns, as_read=is_rated(row, columns)))
-    return writes
 
 
 def cancelled(entries: Iterable[Entry]) -> int:

@@ -56,3 +56,12 @@ def customer_write(customer: CustomerRow, columns: Row, *, as_read: bool = False
     """The columns onto account or contact. `as_read`: a Conflict says that somebody has changed it meanwhile."""
     path = f"{customer.customer.entity_set}({customer.customer.id})"
     return Update(path, columns, if_match=(as_read and customer.etag) or "*")
+
+
+def as_read(membership: Membership, row: Row, customer: CustomerRow | None, columns: Row) -> list[Update | Upsert]:
+    """Copies made anew, where no entry guards them: onto the membership as it was read, and likewise onto the customer if they
+    say something of the rating."""
+    writes: list[Update | Upsert] = [membership_write(membership, row, as_read=True)]
+    if customer:
+        writes.append(customer_write(customer, columns, as_read=is_rated(row, columns)))
+    return writes
