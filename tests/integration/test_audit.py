@@ -4,11 +4,13 @@ from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
+from unittest import mock
 from uuid import uuid4
 
 import pytest
 
 from connector import histories
+from connector.audit import Audit
 from connector.bus import Change, Subject
 from connector.dataverse import Create, Delete, Update
 from connector.identity import Customer
@@ -119,6 +121,27 @@ def test_every_copied_column_is_compared_and_mended(
     status, report = console.json("audit", "--repair")
     assert (status, report["counts"]["repaired"]) == (0, 1)
     assert console.json("audit")[0] == 0
+
+
+def test_a_rating_set_by_hand_while_it_is_mended_stays(office: Office, console: Console) -> None:
+    customer = customer_with_points(office, "600")
+    account, by_hand = f"accounts({customer.id})", 482100002
+    office.client.commit([Update(account, {"accountratingcode": None})])
+
+    def somebody_rates_first(writes: Any) -> Any:
+        office.client.commit([Update(account, {"accountratingcode": by_hand})])
+        return office.client.commit(writes)
+
+    client = mock.Mock(wraps=office.client)
+    client.commit.side_effect = somebody_rates_first
+    report = Audit(client, Programs(office.client, "CJ").current(), office.now(), repair=True).run()
+    assert (report.counts["repaired"], report.violations) == (
+        0,
+        [f"{customer}: the account has the rating None, its tier says 482100000"],
+    )
+    assert office.client.get(f"{account}?$select=accountratingcode")["accountratingcode"] == by_hand
+    assert console.json("audit", "--repair")[0] == 0
+    assert office.client.get(f"{account}?$select=accountratingcode")["accountratingcode"] == by_hand
 
 
 def test_points_are_counted_anew_and_not_by_the_product_s_own_arithmetic(
