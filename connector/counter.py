@@ -112,7 +112,7 @@ class Counter:
             f"&$orderby=loy_sequence desc&$top={RECENT}"
         )
         row, member, entries = self._client.read(
-            Get(f"{customer.entity_set}({customer.id})?$select={customers.select(customer)}"),
+            Get(customers.customer_path(customer)),
             Get(ledger.membership_path(customer)),
             Get(entries_path),
         )

@@ -71,15 +71,15 @@ class Store:
 
     def customer(self, customer: Customer) -> CustomerRow | None:
         """The account or contact itself; None when it does not exist any more."""
-        (row,) = self.read(f"{customer.entity_set}({customer.id})?$select={customers.select(customer)}")
-        return customers.customer_row(customer, row, "customer") if row and not row.get("merged") else None
+        (row,) = self.read(customers.customer_path(customer))
+        return customers.living(customer, row)
 
     def heir(self, customer: Customer) -> CustomerRow | None:
         """Who a merged customer is now: the last of those it was merged into. None when it was not merged, or they are gone."""
         current, seen = customer, set[Customer]()
         while current not in seen:
             seen.add(current)
-            (row,) = self.read(f"{current.entity_set}({current.id})?$select={customers.select(current)}")
+            (row,) = self.read(customers.customer_path(current))
             if row is None:
                 return None
             if not row["merged"] or not row["_masterid_value"]:

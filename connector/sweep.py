@@ -16,7 +16,7 @@ from connector.bus import Change, Subject
 from connector.bus.change import TABLES
 from connector.dataverse import DataverseClient, Forbidden, Get, Terminal, Unauthorized, Upsert
 from connector.dataverse.client import Page
-from connector.dataverse.odata import any_of, moment, text, utc
+from connector.dataverse.odata import IDS, any_of, moment, text, utc
 from connector.differences import differences
 from connector.identity import derived_id
 from connector.loyalty.decisions import Outcome
@@ -30,7 +30,6 @@ from connector.rows.programs import Programs
 _PAGE = 1000
 _MOST = 5000  # rows in a page of ids
 _CHANGED = 240  # changed rows between two places to go on from: some seconds, as each is read with its ledger
-_IDS = 200  # ids in one condition
 _TRACKED = {
     Subject.INVOICE: "invoices?$select=modifiedon",
     Subject.REDEMPTION: "loy_redemptions?$select=loy_status",
@@ -257,7 +256,7 @@ class _Run:
         """Invoices that earned points and do not exist."""
         ids = sorted({row["loy_cause"].removeprefix("invoice:") for row in page})
         gone = set(ids)
-        for some in batched(ids, _IDS, strict=False):
+        for some in batched(ids, IDS, strict=False):
             rows = self.client.read(Get(f"invoices?$select=invoiceid&$filter={any_of('invoiceid', some)}"))[0]
             gone -= {row["invoiceid"] for row in rows}
         return sorted(gone)

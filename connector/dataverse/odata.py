@@ -199,6 +199,9 @@ def printable(text: str, keep: str = "") -> str:
     return "".join(char if char.isprintable() or char in keep else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
+IDS = 200  # in one condition of `any_of`: Dataverse takes 500 conditions in a query
+
+
 def any_of(column: str, literals: Sequence[str]) -> str:
     """A condition that ``column`` equals one of the ``literals``, of which there must be one."""
     if not literals:

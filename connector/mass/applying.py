@@ -27,7 +27,7 @@ from connector.dataverse import (
     Upsert,
 )
 from connector.dataverse.errors import SQL_TIMEOUT
-from connector.dataverse.odata import bind
+from connector.dataverse.odata import IDS, bind
 from connector.loyalty.ledger import Entry, Kind, LedgerError, fold
 from connector.loyalty.program import Program
 from connector.mass.deciding import Decider, Member
@@ -43,7 +43,6 @@ from connector.rows.values import Row, Unusable
 
 HOLD = timedelta(minutes=10)
 TOO_LARGE = 413
-_IDS = 200  # members in one condition: Dataverse takes 500 conditions in a query
 _ROUNDS = 3  # a conflict is decided again so often with its neighbours, then apart from them
 _REWRITES = 8
 _RATED = 50  # members in one change set
@@ -131,7 +130,7 @@ class Applier:
         found: dict[str, list[tuple[Entry, bool]]] = defaultdict(list)
         by_id = {member.id: member for member in members}
         gets = []
-        for some in batched(by_id.values(), _IDS, strict=False):
+        for some in batched(by_id.values(), IDS, strict=False):
             conditions = " or ".join(
                 f"(_loy_membershipid_value eq {member.id} and loy_sequence gt {known(member)})" for member in some
             )
@@ -146,18 +145,15 @@ class Applier:
     def rewrite(self, member: Member) -> None:
         """Copies anew from the ledger, unless somebody writes them at this moment."""
         customer = member.customer
-        paths = [
-            ledger.membership_path(customer),
-            f"{customer.entity_set}({customer.id})?$select={customers.select(customer)}",
-        ]
+        gets = Get(ledger.membership_path(customer)), Get(customers.customer_path(customer))
         for _ in range(_REWRITES):
-            row, found = self._client.read(*map(Get, paths))
+            row, found = self._client.read(*gets)
             if row is None:
                 return
-            fresh = replace(member, membership=ledger.membership_of(member.customer, row))
+            fresh = replace(member, membership=ledger.membership_of(customer, row))
             entries = self.beyond([fresh], lambda fresh: fresh.membership.state.sequence).get(fresh, [])
             state = fold((entry for entry, _ in entries), fresh.membership.state)
-            facts = customers.customer_row(customer, found, "customer") if found and not found["merged"] else None
+            facts = customers.living(customer, found)
             written, shown = copies(self._program, fresh.membership, state, facts, self._clock())
             writes = as_read(fresh.membership, written | self._released(), facts, shown)
             try:

@@ -17,7 +17,7 @@ from typing import TextIO
 from connector.bus import Change, Subject
 from connector.cases.invoice import unusable
 from connector.dataverse import Conflict, DataverseClient, Get
-from connector.dataverse.odata import any_of
+from connector.dataverse.odata import IDS, any_of
 from connector.identity import Customer
 from connector.loyalty.decisions import Decision, applied
 from connector.loyalty.earning import Invoice, Status, base_points
@@ -38,7 +38,6 @@ from connector.rows.values import Row, Unusable
 
 PAGE = 100  # customers; each brings all its invoices
 MONEY = 10_000  # figures are whole numbers: money is counted in its ten-thousandth
-_IDS = 200
 _INVOICES = 500
 _LOOKUP = "Microsoft.Dynamics.CRM.lookuplogicalname"
 type History = list[tuple[Invoice, CustomerRow]]
@@ -156,7 +155,7 @@ def invoiced(client: DataverseClient) -> Iterator[list[Customer]]:
 def enrol(client: DataverseClient, program: Program, some: Sequence[Customer], now: datetime) -> int:
     """Give customers without a membership an empty one; how many got one. Those merged or gone get none."""
     made = 0
-    for wanted in batched(some, _IDS, strict=False):
+    for wanted in batched(some, IDS, strict=False):
         facts = {found.customer: found for found in _facts(client, wanted)}
         rows = {
             customer.membership_id: ledger.membership_row(
@@ -274,7 +273,7 @@ def _histories(
 
 
 def _invoices(client: DataverseClient, wanted: Iterable[Customer]) -> Iterator[Row]:
-    for some in batched((customer.id for customer in wanted), _IDS, strict=False):
+    for some in batched((customer.id for customer in wanted), IDS, strict=False):
         path = f"invoices?{INVOICE_SELECT}&$filter={any_of('_customerid_value', some)}"
         for page in client.pages(path, max_page_size=_INVOICES, annotations=_LOOKUP):
             yield from page
@@ -295,7 +294,7 @@ def _facts(client: DataverseClient, wanted: Iterable[Customer]) -> list[Customer
     for customer in wanted:
         by_table[customer.table].append(customer)
     for table, found in by_table.items():
-        for some in batched(found, _IDS, strict=False):
+        for some in batched(found, IDS, strict=False):
             ids = any_of(f"{table}id", [customer.id for customer in some])
             gets.append(Get(f"{table}s?$select={customers.select(some[0])}&$filter={ids}"))
             tables.append(table)

@@ -9,7 +9,7 @@ from typing import Protocol
 from connector.bus import Change, Mandate, Subject
 from connector.cases.invoice import unusable
 from connector.dataverse import DataverseClient, Get
-from connector.dataverse.odata import any_of, moment
+from connector.dataverse.odata import IDS, any_of, moment
 from connector.identity import Customer
 from connector.loyalty.decisions import Decision, nothing, parked
 from connector.loyalty.ledger import Entry, LedgerError, State, fold
@@ -22,9 +22,6 @@ from connector.processing import broken
 from connector.rows import ledger
 from connector.rows.ledger import Membership
 from connector.rows.values import Row
-
-_IDS = 200
-
 
 # A row that could not be decided, and why: it is listed and stops nobody.
 type Problem = tuple[Change, Decision]
@@ -160,7 +157,7 @@ def entries(client: DataverseClient, rows: Sequence[Row], condition: str) -> lis
             f"loy_entries?$select={ledger.ENTRY}&$filter={condition} and {any_of('_loy_membershipid_value', some)}"
             "&$orderby=loy_sequence"
         )
-        for some in batched(by_id, _IDS, strict=False)
+        for some in batched(by_id, IDS, strict=False)
     ]
     return [
         (member_id, ledger.entry_of(Customer.parse(by_id[member_id]), row))

@@ -6,14 +6,13 @@ from datetime import date
 from itertools import batched
 
 from connector.dataverse import DataverseClient, Get
-from connector.dataverse.odata import any_of
+from connector.dataverse.odata import IDS, any_of
 from connector.loyalty.program import Program
 from connector.mass.deciding import Member
 from connector.rows import customers
 from connector.rows.customers import CustomerRow
 from connector.rows.ledger import Membership
 
-_IDS = 200
 _WRITTEN = "loy_ratingoverride,loy_writtenrating"
 
 
@@ -23,7 +22,7 @@ def looked_at(
     """By membership: the rows of accounts whose tier asks for another rating than we wrote last; of nobody else."""
     changing = {member.customer.id: member for member in members if _asks(program, member, on)}
     gets = []
-    for some in batched(changing.values(), _IDS, strict=False):
+    for some in batched(changing.values(), IDS, strict=False):
         ours, theirs = [member.id for member in some], [member.customer.id for member in some]
         gets.append(Get(f"loy_memberships?$select={_WRITTEN}&$filter={any_of('loy_membershipid', ours)}"))
         gets.append(Get(f"accounts?$select=accountratingcode&$filter={any_of('accountid', theirs)}"))

@@ -18,8 +18,8 @@ DEFAULT_RATING = 1
 
 @dataclass(frozen=True, slots=True)
 class CustomerRow:
-    """`rating` is `accountratingcode` as it is now; contacts have none. `etag` is empty for
-    one read behind a lookup of rows in a list."""
+    """`rating` is `accountratingcode` as it is now; contacts have none. `etag` is empty for one read
+    behind a lookup of rows in a list."""
 
     customer: Customer
     name: str
@@ -35,6 +35,10 @@ def expand(prefix: str) -> str:
 
 def select(customer: Customer) -> str:
     return _ACCOUNT if customer.table == "account" else _CONTACT
+
+
+def customer_path(customer: Customer) -> str:
+    return f"{customer.entity_set}({customer.id})?$select={select(customer)}"
 
 
 def expanded_customer(row: Row, prefix: str, field: str) -> CustomerRow:
@@ -68,6 +72,11 @@ def customer_row(customer: Customer, row: Row, field: str) -> CustomerRow:
         rating=row.get("accountratingcode"),
         etag=row.get("@odata.etag", ""),
     )
+
+
+def living(customer: Customer, row: Row | None) -> CustomerRow | None:
+    """A customer read by `customer_path`; None when there is none any more, or it was merged into another."""
+    return customer_row(customer, row, "customer") if row and not row["merged"] else None
 
 
 def mirror(program: Program, state: State, now: datetime) -> dict[str, Any]:
