@@ -47,10 +47,10 @@ class Edition:
 class Model:
     """Replays a history. `differences` are sentences by customer; `holdings` what the model says each has.
 
-    `asked` are the wishes by the id of their row: a till does not know it. `editions` are in the order of
-    their publication: when an edit is published is the connector's affair. `seen` is what
-    a customer could spend on one of the days on which they were `asked_on`, before the ledger's first entry and after each;
-    `left` what they could spend after a redemption or its void, by its kind and the id of the redemption's row.
+    `asked` are the wishes by the id of their row: a till does not know it. `editions` are in the order of their publication:
+    when an edit is published is the connector's affair. `seen` is what a customer could spend on one of the days on which
+    they were `asked_on`, before the ledger's first entry and after each; `left` what they could spend after a redemption or
+    its void, by its kind and the id of the redemption's row.
     """
 
     def __init__(
@@ -102,12 +102,13 @@ class Model:
         pending: dict[str, int] = {}
         for invoice in sorted(self._sales[customer], key=lambda i: (i.dated, i.id)):
             document, version = f"invoice:{invoice.id}", invoice.now
-            rule = self._rule(customer, document, invoice)
+            day = invoice.dated.date()
+            edition = self.edition(day)
+            rule = self._rule(customer, document, day, edition)
             money = net(version)
             if version.status == "cancelled" or money < 0 or rule is None:
                 continue
-            day = invoice.dated.date()
-            multiplier = tier_of(self.edition(day).ladder, spend, earned, since, day).multiplier
+            multiplier = tier_of(edition.ladder, spend, earned, since, day).multiplier
             points = int(base(version, rule) * Fraction(multiplier))
             month = f"{invoice.dated:%Y-%m}"
             spend[month] += money
@@ -134,11 +135,9 @@ class Model:
         none = Edition(date.min, frozenset(), self._terms.ladders[-1])
         return next((edition for edition in reversed(self._editions) if edition.begins <= day), none)
 
-    def _rule(self, customer: str, document: str, invoice: Invoice) -> Rule | None:
+    def _rule(self, customer: str, document: str, day: date, edition: Edition) -> Rule | None:
         """The version in force on the invoice's date; the sale must have used the same."""
-        day = invoice.dated.date()
-        known = self.edition(day).rules
-        candidates = [rule for rule in self._terms.rules if rule.version in known and rule.valid_from <= day]
+        candidates = [rule for rule in self._terms.rules if rule.version in edition.rules and rule.valid_from <= day]
         rule = max(candidates, key=lambda rule: (rule.valid_from, rule.version), default=None)
         used = self._rules.get((customer, document))
         if used is not None and (rule is None or used != rule.version):
