@@ -91,11 +91,13 @@ class Overtaken(Store):
         super().commit(work)
 
 
+def processed(office: Office, store: Store, change: Change) -> Outcome:
+    programs = Programs(office.client, "CJ")
+    return type(office.processor)(store, programs, office.sent.extend, office.now).process(change).outcome
+
+
 def overtaken(office: Office, change: Change, meanwhile: Any) -> Outcome:
-    processor = type(office.processor)(
-        Overtaken(office, meanwhile), Programs(office.client, "CJ"), office.sent.extend, office.now
-    )
-    return processor.process(change).outcome
+    return processed(office, Overtaken(office, meanwhile), change)
 
 
 @pytest.mark.parametrize("rejected_first", [False, True])
@@ -215,10 +217,8 @@ def test_a_rating_set_by_hand_while_ours_is_on_its_way_stays(
 
     bought = invoice(office, customer, "600")
     office.events()
-    programs = Programs(office.client, "CJ")
-    processor = type(office.processor)(store(office, somebody_rates), programs, office.sent.extend, office.now)
     earned = Change.about(Subject.INVOICE, bought, str(customer), cause="test")
-    assert processor.process(earned).outcome is Outcome.APPLIED
+    assert processed(office, store(office, somebody_rates), earned) is Outcome.APPLIED
     assert set_already
     assert state_of(office, customer).tier == "SILVER"
     assert rating_of(office, customer) == by_hand
@@ -259,9 +259,7 @@ def test_a_rating_that_a_mass_run_writes_meanwhile_does_not_pass_for_one_set_by_
 
     bought = invoice(office, customer, "1600")
     office.events()
-    programs = Programs(office.client, "CJ")
-    processor = type(office.processor)(Torn(office, a_run_rates), programs, office.sent.extend, office.now)
-    processor.process(Change.about(Subject.INVOICE, bought, str(customer), cause="test"))
+    processed(office, Torn(office, a_run_rates), Change.about(Subject.INVOICE, bought, str(customer), cause="test"))
     membership = office.client.get(ledger.membership_path(customer))
     assert (membership["loy_ratingoverride"], membership["loy_writtenrating"]) == (False, 482100001)
     assert rating_of(office, customer) == 482100001

@@ -168,29 +168,33 @@ def test_points_whose_day_has_passed_are_cancelled(town: Town) -> None:
     assert town.work(town.start()).totals.selected == 0
 
 
+def survived(town: Town, run_id: str, k: int, moment: str, **more: Any) -> tuple[Progress, bool]:
+    """A run whose first worker dies at the k-th request, if there are so many: who comes after the lease finishes it."""
+    requests = 0
+
+    def count(request: Any) -> None:
+        nonlocal requests
+        requests += 1
+        if requests >= k:
+            raise Crash
+
+    try:
+        return town.work(run_id, meddled(town, **{moment: count}), lanes=1, worker="one", **more), requests >= k
+    except Crash:
+        town.moment += timedelta(seconds=LEASE + 1)
+        return town.work(run_id, worker="two", **more), True
+
+
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_crash_at_any_request_loses_and_repeats_nothing(town: Town, moment: str) -> None:
     for k in range(1, 200):
         people = town.settle(8, due=0.9)
-        run_id = town.start()
-        requests = 0
-
-        def count(request: Any, k: int = k) -> None:
-            nonlocal requests
-            requests += 1
-            if requests >= k:
-                raise Crash
-
-        try:
-            first = town.work(run_id, meddled(town, **{moment: count}), lanes=1, page=4, worker="one")
-        except Crash:
-            town.moment += timedelta(seconds=LEASE + 1)
-            first = town.work(run_id, page=4, worker="two")
+        first, died = survived(town, town.start(), k, moment, page=4)
         assert first.status is BulkStatus.DONE
         assert done(first) == expected(people), f"crash {moment} request {k}"
         before = sum(person.state.balance for person in people if person.gone)
         assert (outstanding(first, "before"), outstanding(first, "after")) == (before, before - first.totals.points), k
-        if requests < k:
+        if not died:
             break
     else:
         pytest.fail("the run never came to its end")
@@ -522,7 +526,7 @@ def test_a_hold_refuses_redemptions_while_it_lasts_and_ends_by_itself(town: Town
 def test_a_review_moves_tiers_ratings_and_the_next_day(town: Town) -> None:
     """Everybody is SILVER by a spend that the ledger holds; the what-if says so first, the run then does it."""
     people = town.settle(30, due=0.0)
-    program = changed(town.program, ["SILVER.minimum_spend=0", "GOLD.minimum_spend=9999999"])
+    program = everybody_silver(town)
     dry = town.work(town.start(BulkKind.RULES, dry_run=True), program=program)
     moved = {tier: n for (what, tier, _), n in dry.figures.items() if what == "moved"}
     real = town.work(town.start(BulkKind.RULES), program=program)
@@ -567,24 +571,11 @@ def test_a_rating_is_known_as_ours_wherever_a_worker_dies(village: Town) -> None
     """Or it would pass for one set by hand when the tier changes next, and never change again."""
     town, silver, people = village, everybody_silver(village), village.settle(8, due=0.0)
     for k in range(1, 60):
-        requests = 0
-
-        def count(request: Any, k: int = k) -> None:
-            nonlocal requests
-            requests += 1
-            if requests >= k:
-                raise Crash
-
-        run_id = town.start(BulkKind.RULES)
-        try:
-            town.work(run_id, meddled(town, after=count), lanes=1, page=100, worker="one", program=silver)
-        except Crash:
-            town.moment += timedelta(seconds=LEASE + 1)
-            town.work(run_id, page=100, worker="two", program=silver)
+        _, died = survived(town, town.start(BulkKind.RULES), k, "after", page=100, program=silver)
         assert set(ratings(town, people).values()) == {(482100000, 482100000, False)}, k
         town.work(town.start(BulkKind.RULES))
         assert {rating for rating, _, _ in ratings(town, people).values()} == {1}, k
-        if requests < k:
+        if not died:
             break
     else:
         pytest.fail("the run never came to its end")
